@@ -1,0 +1,120 @@
+"""How gunicorn runs the service. Everything that a start line would say is computed here, so that the line is always
+
+    gunicorn -c gunicorn.conf.py service.wsgi:app
+
+Sources: gunicorn 27.0.1 `gunicorn/config.py`; pages of the platforms as noted; all read 2026-11-22.
+"""
+
+import importlib
+import os
+import signal
+import sys
+
+from service.errors import ServiceError
+from service.settings import limit_compute_threads, read_settings
+
+limit_compute_threads()  # before numpy is imported, here or in a worker
+
+from service import capacity  # noqa: E402
+from service.logs import log_config  # noqa: E402
+from service.runtimes import RUNTIMES  # noqa: E402
+from service.store import Store  # noqa: E402
+
+try:
+    settings = read_settings()
+except ServiceError as error:
+    sys.exit(f"anyport: {error.detail}")  # one clear line, before any worker starts
+
+_store = Store(settings.models_dir)
+
+
+def _manifests():
+    """Every manifest that can be read; a worker says what is wrong with the others."""
+    for name, versions in _store.versions().items():
+        for version in versions:
+            if settings.serve == "all" or version == _store.active(name):
+                try:
+                    yield _store.manifest(name, version)
+                except ServiceError:
+                    continue
+
+
+_memory_mib = settings.memory_mib or capacity.memory_limit_mib()
+_each_mib = capacity.worker_mib(manifest.cost for manifest in _manifests())
+
+# PORT and its relatives at all addresses, else 127.0.0.1:8000. Render's own GUNICORN_CMD_ARGS overrides it.
+bind = settings.bind
+
+# Prediction is work for processors: one worker each, as many as the measured size of the models lets fit.
+workers = settings.workers or capacity.fitting_workers(capacity.cpu_limit(), _memory_mib, _each_mib)
+
+# Threads let a worker answer probes and read the next request while a model computes.
+worker_class = "gthread"
+threads = settings.threads
+
+# The heartbeat's limit. Opening the models comes before the first beat, so it bounds that too.
+timeout = 120
+
+# Heroku and Render kill 30 s after SIGTERM (devcenter.heroku.com/articles/dynos, render.com/docs/deploys).
+graceful_timeout = 25
+
+# Heroku's router keeps a connection for up to 90 s and must not find it closed (heroku/python-getting-started).
+keepalive = 95
+
+# A heartbeat on a slow disk stalls and gets healthy workers killed; shared memory never does.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+
+# It would open a socket under HOME, which is a network share on Azure and read-only on App Engine.
+control_socket_disable = True
+
+# The master imports libraries (see when_ready), but loads no model: OpenMP and BLAS threads do not survive a fork.
+preload_app = False
+
+# Headers: drop what WSGI could confuse, take no path from a proxy, parse with the stricter parser.
+header_map = "drop"
+forwarder_headers = ""
+http_parser = "python"
+
+# The service writes its own line for each request.
+accesslog = None
+logconfig_dict = log_config(settings.log_level)
+
+
+def on_starting(server):
+    """Say what was decided, and refuse what cannot work."""
+    if not settings.models_dir.is_dir():
+        sys.exit(
+            f"anyport: ANYPORT_MODELS_DIR={str(settings.models_dir)!r} is not a folder; make one with `flask pack`"
+        )
+    server.log.info(
+        "%d workers of about %.0f MiB within %.0f MiB and %.2g processors",
+        workers,
+        _each_mib,
+        _memory_mib,
+        capacity.cpu_limit(),
+    )
+    if workers * _each_mib > _memory_mib:
+        server.log.warning("the models need about %.0f MiB and %.0f are there", workers * _each_mib, _memory_mib)
+
+
+def when_ready(server):
+    """Import what the models need, once the port is open: the workers then share those pages and start sooner."""
+    for runtime in sorted({manifest.artifacts[0].runtime for manifest in _manifests()} & set(RUNTIMES)):
+        for module in RUNTIMES[runtime].IMPORTS:
+            try:
+                importlib.import_module(module)
+            except ImportError:
+                break  # the worker that needs it says so, with the way to mend it
+    # Ctrl-C drains like SIGTERM; a second one ends at once.
+    server.handle_int = server.handle_term
+
+
+def post_worker_init(worker):
+    """Leave Ctrl-C, which a terminal sends to every process, to the master: it drains the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def on_exit(server):
+    """End a failed start with a line that says what to do."""
+    if sys.exc_info()[0] is not None and getattr(sys.exc_info()[1], "exit_status", 0):
+        server.log.error("anyport did not start: the lines above say why; `flask run` shows the same error alone")

@@ -1,0 +1,42 @@
+"""Anyport: one Flask service that serves packed models. This module wires the rooms together and does nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from service.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the Flask app. It loads its models at the first request, or when `wsgi` asks for it.
+
+    Args:
+        settings: What the operator decides; read from the environment if not given.
+
+    Raises:
+        SettingsError: If an environment variable is unusable.
+    """
+    from service.settings import limit_compute_threads, read_settings
+
+    limit_compute_threads()  # before anything imports numpy
+    from flask import Flask
+
+    from service import web
+    from service.catalogue import Catalogue
+    from service.command_line import LazyCommands
+    from service.store import Store
+
+    chosen = settings or read_settings()
+    app = Flask(__name__, static_folder=None)
+    app.cli = LazyCommands(chosen)
+    serving = web.Serving(
+        lambda: Catalogue.load(Store(chosen.models_dir), chosen.policy, chosen.serve),
+        max_body_bytes=chosen.max_body_bytes,
+        max_rows=chosen.max_rows,
+        accept_gzip=chosen.gzip_requests,
+    )
+    web.init_app(app, serving)
+    return app

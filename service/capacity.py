@@ -1,0 +1,85 @@
+"""How much machine there is, and how many workers fit into it. Knows files of the kernel, and no setting."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from service.manifest import Cost
+
+MIB = 2**20
+UNLIMITED_BYTES = 2**60
+"""cgroup v1 writes a number near 2**63 where there is no limit."""
+MEMORY_SHARE = 0.8
+"""The part of the memory that workers may fill; the rest is for bodies, answers and gunicorn's master."""
+BARE_WORKER_MIB = 120.0
+"""A worker that serves nothing yet."""
+
+
+def memory_limit_mib(root: Path = Path("/")) -> float:
+    """Return the least of the machine's memory and the limits of the cgroups that this process is in, in MiB."""
+    limits = [_machine_bytes(root), *_memory_limits(root)]
+    return min(limits) / MIB
+
+
+def cpu_limit(root: Path = Path("/")) -> float:
+    """Return how many processors this process may use; a share of one is a fraction."""
+    return min([float(len(os.sched_getaffinity(0))), *_cpu_limits(root)])
+
+
+def worker_mib(costs: Iterable[Cost]) -> float:
+    """Return what one worker that serves all these models needs: the largest base, and every model."""
+    known = list(costs)
+    base = max((cost.process_mib - cost.model_mib for cost in known), default=BARE_WORKER_MIB)
+    return base + sum(cost.model_mib for cost in known)
+
+
+def fitting_workers(cpus: float, memory_mib: float, each_mib: float) -> int:
+    """Return how many workers to run: one a processor, but no more than fit into the memory, and at least one."""
+    by_memory = int(memory_mib * MEMORY_SHARE / each_mib)
+    return max(1, min(math.ceil(cpus), by_memory))
+
+
+def _machine_bytes(root: Path) -> int:
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemTotal":
+            return int(value.split()[0]) * 1024
+    return UNLIMITED_BYTES
+
+
+def _memory_limits(root: Path) -> Iterator[int]:
+    for path in [*_cgroups(root, "", "memory.max"), *_cgroups(root, "memory", "memory.limit_in_bytes")]:
+        with suppress(OSError, ValueError):  # no such file here, or "max"
+            limit = int(path.read_text())
+            if limit < UNLIMITED_BYTES:
+                yield limit
+
+
+def _cpu_limits(root: Path) -> Iterator[float]:
+    for path in _cgroups(root, "", "cpu.max"):
+        with suppress(OSError, ValueError):
+            quota, period = path.read_text().split()
+            yield int(quota) / int(period)
+    for path in _cgroups(root, "cpu", "cpu.cfs_quota_us"):
+        with suppress(OSError, ValueError):
+            quota_us, period_us = int(path.read_text()), int(path.with_name("cpu.cfs_period_us").read_text())
+            if quota_us > 0:
+                yield quota_us / period_us
+
+
+def _cgroups(root: Path, controller: str, file: str) -> Iterator[Path]:
+    """Walk from this process's cgroup up to the mount's top; inside a container the top is the container itself."""
+    mount = root / "sys/fs/cgroup" / controller
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, inside = line.split(":", 2)
+            if (controller or None) in (controllers.split(",") if controllers else [None]):
+                folder = Path(inside.lstrip("/"))
+                for part in (folder, *folder.parents):
+                    yield mount / part / file
+                return
+    yield mount / file

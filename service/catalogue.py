@@ -1,0 +1,94 @@
+"""Every model that this process serves, or the reason why it does not. Requests name models from here only."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from service.errors import NotReady, PackageError, ServiceError, UnknownModel, UnknownVersion, shorten
+from service.predictor import Predictor
+from service.runtimes import Policy
+from service.store import Store
+
+log = logging.getLogger(__name__)
+
+Entry = Predictor | ServiceError
+
+
+class Catalogue:
+    """Predictors by name and version. A package that failed to open stands here as the error that it raised."""
+
+    def __init__(self, entries: dict[str, dict[str, Entry]], active: dict[str, str], default: str | None) -> None:
+        self.entries = entries
+        self.active = active
+        self.default = default
+
+    @classmethod
+    def load(cls, store: Store, policy: Policy, serve: Literal["all", "active"]) -> Catalogue:
+        """Open every package that is to be served and replay its golden rows.
+
+        A package that cannot be opened is noted, logged and not served; the others are.
+        """
+        active = {name: store.active(name) for name in store.versions()}
+        entries = {
+            name: {v: open_package(store, name, v, policy) for v in versions if serve == "all" or v == active[name]}
+            for name, versions in store.versions().items()
+        }
+        return cls(entries, active, store.default())
+
+    def predictor(self, name: str | None = None, version: str | None = None) -> Predictor:
+        """Return the predictor that a request names; the default model and the active version where it names none.
+
+        Raises:
+            UnknownModel, UnknownVersion: If there is no such package.
+            NotReady: If there is one, but it could not be opened.
+        """
+        if name is None:
+            name = self._default()
+        if name not in self.entries:
+            raise UnknownModel(f"no model is called {shorten(name)!r}; GET /v1/models lists them")
+        chosen = self.active[name] if version is None else version
+        entry = self.entries[name].get(chosen)
+        if entry is None:
+            raise UnknownVersion(f"{name} has no version {shorten(chosen)!r} here; GET /v1/models/{name} lists them")
+        if isinstance(entry, ServiceError):
+            raise NotReady(f"{name}/{chosen} is not being served ({entry.code}); GET /readyz says why")
+        return entry
+
+    def refusals(self) -> dict[str, ServiceError]:
+        """Return what is not served, by label, with its reason."""
+        return {
+            f"{name}/{version}": entry
+            for name, versions in self.entries.items()
+            for version, entry in versions.items()
+            if isinstance(entry, ServiceError)
+        }
+
+    def ready(self) -> bool:
+        """Whether there is a model, and every active version has replayed its golden rows in this process."""
+        answering = [isinstance(self.entries[name].get(version), Predictor) for name, version in self.active.items()]
+        return bool(answering) and all(answering)
+
+    def _default(self) -> str:
+        if self.default is not None:
+            return self.default
+        names = ", ".join(self.entries) or "none"
+        raise UnknownModel(
+            f"no model is the default (there are: {names}); name one in the path as /v1/models/NAME:predict, or run "
+            "`flask activate NAME --default`"
+        )
+
+
+def open_package(store: Store, name: str, version: str, policy: Policy) -> Entry:
+    """Open one package and replay its golden rows; return the error if it cannot be served."""
+    try:
+        manifest = store.manifest(name, version)
+        predictor = Predictor(manifest, store.open(manifest, policy))
+        predictor.replay()
+    except PackageError as error:
+        log.error("%s/%s is not served: %s", name, version, error.detail)
+        return error
+    except Exception:  # nothing that a package does may end the worker
+        log.exception("%s/%s is not served", name, version)
+        return PackageError(f"{name}/{version} could not be opened; the log says more")
+    return predictor

@@ -1,0 +1,37 @@
+"""What the commands share: errors as one line with exit status 1, and output for people or programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from service.errors import ServiceError
+
+
+@contextmanager
+def plain_errors(as_json: bool = False) -> Iterator[None]:
+    """Turn an error of ours into a message and exit status 1, without a traceback."""
+    try:
+        yield
+    except ServiceError as error:
+        if as_json:
+            click.echo(json.dumps({"error": {"code": error.code, "detail": error.detail}}))
+            sys.exit(1)
+        lines = [f"  row {f.row}, {f.feature}: {f.detail}" for f in error.faults if f.row is not None]
+        raise click.ClickException("\n".join([error.detail, *lines[:5]])) from error
+
+
+def echo_json(document: Any) -> None:
+    """Print a document as indented JSON."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def tell(message: str) -> None:
+    """Say on a terminal what is being done now; programs see nothing of it."""
+    if sys.stderr.isatty():
+        click.echo(f"… {message}", err=True)

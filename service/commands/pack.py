@@ -1,0 +1,115 @@
+"""`flask pack`: a fitted model and a sample become a package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from service.commands.console import echo_json, plain_errors, tell
+from service.commands.models import curl_line
+from service.errors import PackingError
+from service.manifest import Layout
+from service.packing import Choices, Packed, pack
+from service.settings import DEFAULT_PORT, Settings
+from service.signature import Dtype
+from service.store import Store
+
+
+def make_commands(settings: Settings) -> Iterator[click.Command]:
+    """Make the command."""
+
+    @click.command("pack")
+    @click.argument("model", type=click.Path(path_type=Path))
+    @click.option(
+        "--sample", required=True, type=click.Path(path_type=Path), help="CSV of rows that the model was made for."
+    )
+    @click.option("--target", multiple=True, help="The sample's column that the model predicts; again for each output.")
+    @click.option("--name", help="The package's name; by default the file's.")
+    @click.option("--version", help="The package's version; by default the next whole number.")
+    @click.option("--default", "default", is_flag=True, help="Make it the model that POST /predict asks.")
+    @click.option("--separator", default=",", show_default=True, help="What separates the sample's columns.")
+    @click.option("--drop", multiple=True, help="A column of the sample that is no feature.")
+    @click.option(
+        "--dtype", multiple=True, metavar="COLUMN=TYPE", help=f"A feature's type: {', '.join(get_args(Dtype))}."
+    )
+    @click.option("--nullable", multiple=True, help="A feature that may be null though the sample has it everywhere.")
+    @click.option("--optional", multiple=True, help="A feature that a row may leave out; it counts as null then.")
+    @click.option(
+        "--categories", multiple=True, metavar="COLUMN=A,B", help="The values that the model knows of a feature."
+    )
+    @click.option("--classes", help="Labels A,B,C of the probabilities, where an ONNX graph does not name them.")
+    @click.option("--layout", type=click.Choice(get_args(Layout)), help="How the model wants its rows.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def pack_model(
+        model: Path, sample: Path, name: str | None, version: str | None, default: bool, as_json: bool, **said: Any
+    ) -> None:
+        """Make a package of MODEL, a fitted estimator in a .joblib, .pkl, .skops or .onnx file.
+
+        The signature comes from the estimator and the sample; what cannot be inferred is asked for.
+        """
+        store = Store(settings.models_dir)
+        with plain_errors(as_json):
+            packed = pack(model, sample, store, settings.policy, _choices(said), name=name, version=version, tell=tell)
+            if default:
+                store.activate(packed.manifest.name, None, default=True)
+        _report(packed, store, as_json)
+
+    yield pack_model
+
+
+def _choices(said: dict[str, Any]) -> Choices:
+    dtypes = dict(_pair("--dtype", text) for text in said["dtype"])
+    for name, dtype in dtypes.items():
+        if dtype not in get_args(Dtype):
+            raise PackingError(f"--dtype {name}={dtype} is no type; types are {', '.join(get_args(Dtype))}")
+    if len(said["separator"]) != 1:
+        raise PackingError(f"--separator {said['separator']!r} must be one character")
+    return Choices(
+        targets=said["target"],
+        separator=said["separator"],
+        dtypes=dtypes,
+        drop=said["drop"],
+        nullable=said["nullable"],
+        optional=said["optional"],
+        categories={n: tuple(v.split(",")) for n, v in (_pair("--categories", text) for text in said["categories"])},
+        classes=tuple(said["classes"].split(",")) if said["classes"] else (),
+        layout=said["layout"],
+    )
+
+
+def _pair(flag: str, text: str) -> tuple[str, Any]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name or not value:
+        raise PackingError(f"{flag} {text} must be written as COLUMN=VALUE")
+    return name, value
+
+
+def _report(packed: Packed, store: Store, as_json: bool) -> None:
+    manifest = packed.manifest
+    active, default = store.active(manifest.name), store.default()
+    if as_json:
+        facts = manifest.model_dump(mode="json", include={"name", "version", "task", "signature", "metrics", "cost"})
+        echo_json(facts | {"folder": str(packed.folder), "notes": packed.notes, "active": active, "default": default})
+        return
+    click.echo(f"packed {manifest.label} into {packed.folder}")
+    for note in packed.notes:
+        click.echo(f"  note: {note}")
+    for feature in manifest.signature.features:
+        click.echo(f"  {feature.name}: {feature.dtype}{' or null' if feature.nullable else ''}")
+    metrics = ", ".join(f"{metric} {value:g}" for metric, value in manifest.metrics.items())
+    click.echo(f"  task: {manifest.task}" + (f" ({metrics} on the sample)" if metrics else ""))
+    cost = manifest.cost
+    click.echo(f"  cost: {cost.microseconds['1']:.0f} us a row, {cost.process_mib:.0f} MiB a worker")
+    if active != manifest.version:
+        click.echo(
+            f"  version {active} stays active; change it with: flask activate {manifest.name} {manifest.version}"
+        )
+    if default != manifest.name:
+        click.echo(
+            f"  POST /predict asks {default or 'nobody'}; change it with: flask activate {manifest.name} --default"
+        )
+    click.echo("serve it with `make serve`, then ask it with:")
+    click.echo(curl_line(manifest, f"http://127.0.0.1:{DEFAULT_PORT}", is_default=default == manifest.name))

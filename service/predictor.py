@@ -1,0 +1,109 @@
+"""The prediction core: a checked request in, a checked response out. Knows neither wire formats nor model formats."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from service.errors import GoldenMismatch, NonFinitePrediction, PredictionError, ServiceError
+from service.manifest import Manifest
+from service.runtimes import Outputs, Runtime
+from service.table import Column, PredictRequest, PredictResponse, Table, table_from_rows
+
+log = logging.getLogger(__name__)
+
+
+class Predictor:
+    """One version of one model, loaded. Immutable, so that one request is answered by one version."""
+
+    def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
+        self.manifest = manifest
+        self._runtime = runtime
+
+    def predict(self, request: PredictRequest) -> PredictResponse:
+        """Predict every row of the request's table, in its order.
+
+        Raises:
+            UnknownParameter: Never here; a codec refuses probabilities that the signature does not have.
+            PredictionError: If the model raises, or answers with another number of rows.
+            NonFinitePrediction: If any number of the answer is NaN or infinite.
+        """
+        outputs = self._run(request.table, request.probabilities)
+        _check_finite(outputs, self.manifest.label)
+        return PredictResponse(
+            self.manifest.name,
+            self.manifest.version,
+            self.manifest.signature,
+            outputs.predictions,
+            outputs.probabilities,
+        )
+
+    def replay(self) -> None:
+        """Answer the golden rows and compare.
+
+        Raises:
+            GoldenMismatch: If any answer differs from the packed one, or cannot be given.
+        """
+        golden = self.manifest.golden
+        label = self.manifest.label
+        try:
+            table = table_from_rows(self.manifest.signature, [list(row) for row in golden.rows])
+            response = self.predict(PredictRequest(table, golden.probabilities is not None))
+        except ServiceError as error:
+            raise GoldenMismatch(
+                f"{label}: the golden rows cannot be answered ({error.code}); pack it again"
+            ) from error
+        answers = response.predictions.tolist()
+        wrong = [row for row in range(table.n_rows) if not self._agrees(answers[row], response.probabilities, row)]
+        if wrong:
+            raise GoldenMismatch(
+                f"{label}: {len(wrong)} of {table.n_rows} golden rows are answered differently than when packed, the "
+                f"first is row {wrong[0]}; install the libraries of requirements.txt, or pack the model again"
+            )
+
+    def _run(self, table: Table, probabilities: bool) -> Outputs:
+        try:
+            outputs = self._runtime.predict(table, probabilities)
+        except Exception as error:  # a model may raise anything
+            log.exception("%s failed on %d rows", self.manifest.label, table.n_rows)
+            raise PredictionError(f"{self.manifest.label} failed on these rows; the log says more") from error
+        if len(outputs.predictions) != table.n_rows:
+            log.error("%s answered %d of %d rows", self.manifest.label, len(outputs.predictions), table.n_rows)
+            raise PredictionError(f"{self.manifest.label} did not answer every row; the log says more")
+        return outputs
+
+    def _agrees(self, answer: Any, probabilities: tuple[Column, ...] | None, row: int) -> bool:
+        golden = self.manifest.golden
+        shares = [output[row].tolist() for output in probabilities or ()]
+        expected = golden.probabilities[row] if golden.probabilities is not None else ()
+        return _close([answer, shares], [golden.predictions[row], expected], golden.rtol, golden.atol)
+
+
+def _check_finite(outputs: Outputs, label: str) -> None:
+    for numbers in (outputs.predictions, *(outputs.probabilities or ())):
+        if not all_finite(numbers):
+            raise NonFinitePrediction(f"{label} answered NaN or infinity, which is no prediction; check these rows")
+
+
+def all_finite(numbers: Column) -> bool:
+    """Whether an array holds no NaN and no infinity; text and labels are finite."""
+    if numbers.dtype.kind == "f":
+        return bool(np.isfinite(numbers).all())
+    if numbers.dtype.kind == "O":
+        return all(math.isfinite(value) for value in numbers.flat if isinstance(value, float))
+    return True
+
+
+def _close(answered: Any, expected: Any, rtol: float, atol: float) -> bool:
+    """Compare nested lists: floats within the tolerance, everything else exactly."""
+    if isinstance(expected, Sequence) and not isinstance(expected, str):
+        if not isinstance(answered, Sequence) or len(answered) != len(expected):
+            return False
+        return all(_close(a, e, rtol, atol) for a, e in zip(answered, expected, strict=True))
+    if isinstance(expected, float) and isinstance(answered, float | int):
+        return abs(answered - expected) <= atol + rtol * abs(expected)
+    return bool(answered == expected and type(answered) is type(expected))

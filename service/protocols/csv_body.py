@@ -1,0 +1,159 @@
+"""Strict CSV, both ways: the signature's header, one width, decimal numbers in ASCII, commas, UTF-8.
+
+Nothing is guessed: no header, no separator, no index column. A byte order mark, which spreadsheets write, is skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from service.errors import InvalidCsv, MissingFeature, TooManyRows, UnknownFeature, shorten
+from service.signature import Feature, Signature
+from service.table import PredictResponse, Table, check_size, table_from_columns
+
+FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
+BOOLEANS = {"true": True, "false": False}
+MAX_INTEGER_CHARACTERS = 40
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read_csv(body: bytes, signature: Signature, max_rows: int) -> Table:
+    """Parse a CSV body with a header into a checked table.
+
+    Raises:
+        InvalidCsv: If it is not UTF-8, has no header, or a row has another width than the header.
+        InvalidInstances: If a value does not fit its feature.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidCsv(f"byte {error.start} is not UTF-8; send the body in UTF-8") from error
+    header, rows = open_csv(io.StringIO(text, newline=""), signature)
+    cells = list(islice(rows, max_rows + 1))
+    if len(cells) > max_rows:
+        raise TooManyRows(f"more than {max_rows} rows were sent; split the request")
+    check_size(len(cells), max_rows)
+    return csv_table(signature, header, cells)
+
+
+def open_csv(
+    lines: Iterable[str], signature: Signature, drop: tuple[str, ...] = ()
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Read the header, check it, and return it with the rows that follow, each of the header's width.
+
+    The columns named in `drop` are passed over.
+
+    Raises:
+        InvalidCsv, MissingFeature, UnknownFeature: If the header does not name the signature's features.
+    """
+    reader = csv.reader(lines, strict=True)
+    rows = _rows(reader)
+    header = next(rows, [])
+    keep = [index for index, name in enumerate(header) if name not in drop]
+    whole = _of_width(rows, len(header))
+    header = [header[index] for index in keep]
+    _check_header(header, signature)
+    return header, ([row[index] for index in keep] for row in whole) if drop else whole
+
+
+def csv_table(signature: Signature, header: list[str], rows: list[list[str]]) -> Table:
+    """Build a checked table of CSV rows."""
+    features = {feature.name: feature for feature in signature.features}
+    columns = zip(*rows, strict=True)
+    return table_from_columns(
+        signature,
+        {
+            name: [parse_cell(features[name], signature.missing, cell) for cell in column]
+            for name, column in zip(header, columns, strict=True)
+        },
+    )
+
+
+def parse_cell(feature: Feature, missing: tuple[str, ...], cell: str) -> Any:
+    """Read one cell as the value that it spells; text that is no such value stays text, for the check to refuse."""
+    if cell == "" or (cell in missing and (feature.nullable or not feature.required)):
+        return None
+    if feature.dtype in ("float64", "float32"):
+        number = cell.strip()
+        return float(number) if FLOAT.fullmatch(number) else cell
+    if feature.dtype == "int64":
+        number = cell.strip()
+        if not INTEGER.fullmatch(number):
+            return cell
+        return int(number.partition(".")[0]) if len(number) < MAX_INTEGER_CHARACTERS else float(number)
+    if feature.dtype == "bool":
+        return BOOLEANS.get(cell.strip().lower(), cell)
+    return cell
+
+
+def write_csv(response: PredictResponse, *, header: bool = True) -> bytes:
+    """Encode predictions as CSV: one column an output, then one a class where there are probabilities."""
+    names = [output.name for output in response.signature.outputs]
+    rows: Any = response.predictions.reshape(len(response.predictions), -1).tolist()
+    if response.probabilities is not None:
+        names += probability_names(response)
+        shares = zip(*(output.tolist() for output in response.probabilities), strict=True)
+        rows = [
+            row + [share for output in outputs for share in output] for row, outputs in zip(rows, shares, strict=True)
+        ]
+    target = io.StringIO(newline="")
+    writer = csv.writer(target, lineterminator="\n")
+    if header:
+        writer.writerow(names)
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return target.getvalue().encode()
+
+
+def probability_names(response: PredictResponse) -> list[str]:
+    """Name a column for every class of every output."""
+    outputs = response.signature.outputs
+    several = len(outputs) > 1
+    return [
+        f"probability_{output.name}_{label}" if several else f"probability_{label}"
+        for output in outputs
+        for label in output.classes or ()
+    ]
+
+
+def _safe(cell: Any) -> Any:
+    """Quote text that a spreadsheet would run as a formula."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+def _rows(reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InvalidCsv(f"line {reader.line_num} is not CSV: {error}") from error
+
+
+def _check_header(header: list[str], signature: Signature) -> None:
+    if not any(header):
+        raise InvalidCsv(f"there is no header; the first line must name the columns: {_wanted(signature)}")
+    if len(set(header)) != len(header):
+        raise InvalidCsv(f"a column stands twice in the header; the columns are {_wanted(signature)}")
+    unknown = [name for name in header if name not in signature.names]
+    if unknown:
+        raise UnknownFeature(f"{ascii(shorten(unknown[0]))} is no column of this model; they are {_wanted(signature)}")
+    missing = [feature.name for feature in signature.features if feature.required and feature.name not in header]
+    if missing:
+        raise MissingFeature(f"the column {shorten(missing[0])!r} is missing; the columns are {_wanted(signature)}")
+
+
+def _wanted(signature: Signature) -> str:
+    return shorten(",".join(signature.names), 300)
+
+
+def _of_width(rows: Iterator[list[str]], width: int) -> Iterator[list[str]]:
+    for index, row in enumerate(rows):
+        if len(row) != width:
+            raise InvalidCsv(f"row {index} has {len(row)} cells and the header {width}; quote cells that hold commas")
+        yield row

@@ -1,0 +1,182 @@
+"""The native protocol: `instances` or `inputs` in, `predictions` out, as TensorFlow Serving and KServe V1 speak it.
+
+Bytes in, bytes out; no web framework and no model. Source: kserve/kserve, V1 protocol, and
+tensorflow.org/tfx/serving/api_rest, read 2026-11-22. Errors are RFC 9457 problem documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.errors import (
+    InvalidDocument,
+    InvalidInstances,
+    MissingField,
+    ServiceError,
+    UnknownField,
+    UnknownParameter,
+    UnsupportedMediaType,
+    shorten,
+)
+from service.protocols.csv_body import read_csv, write_csv
+from service.protocols.json_body import read_json, write_json
+from service.signature import Signature
+from service.table import PredictRequest, PredictResponse, Table, check_size, table_from_columns, table_from_rows
+
+REQUEST_TYPES = ("application/json", "text/csv")
+RESPONSE_TYPES = ("application/json", "text/csv")
+ERROR_TYPE = "application/problem+json"
+PROBLEMS = "/problems/"
+
+FIELDS = {"instances", "inputs", "parameters"}
+SWITCHES = {"true": True, "false": False}
+
+
+def decode_request(
+    body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
+) -> PredictRequest:
+    """Read a prediction request.
+
+    Args:
+        body: The whole body.
+        content_type: The Content-Type header, "" if absent.
+        parameters: The query string's parameters.
+        signature: The signature of the model that is asked.
+        max_rows: How many rows one request may have.
+
+    Raises:
+        RequestError: With everything that is wrong with it.
+    """
+    wanted = {name: _switch(name, value) for name, value in parameters.items()}
+    if _media_type(content_type) == "text/csv":
+        table = read_csv(body, signature, max_rows)
+    else:
+        document = _document(body)
+        wanted |= _parameters(document)
+        table = _table(document, signature, max_rows)
+    probabilities = _probabilities(wanted, signature)
+    return PredictRequest(table, probabilities)
+
+
+def encode_response(response: PredictResponse, content_type: str) -> bytes:
+    """Write a prediction response as JSON or CSV."""
+    if content_type == "text/csv":
+        return write_csv(response)
+    document: dict[str, Any] = {"predictions": response.predictions.tolist()}
+    outputs = response.signature.outputs
+    if response.signature.multi_output:
+        document["outputs"] = [output.name for output in outputs]
+    if response.probabilities is not None:
+        shares = [output.tolist() for output in response.probabilities]
+        several = len(shares) > 1
+        document["probabilities"] = [list(row) for row in zip(*shares, strict=True)] if several else shares[0]
+        document["classes"] = [output.classes for output in outputs] if several else outputs[0].classes
+    return write_json(document | {"model": response.model, "version": response.version})
+
+
+def encode_error(error: ServiceError, request_id: str) -> bytes:
+    """Write an error as an RFC 9457 problem document."""
+    document: dict[str, Any] = {
+        "type": PROBLEMS + error.code,
+        "title": error.title,
+        "status": error.status,
+        "detail": shorten(error.detail, 500),
+        "request_id": request_id,
+    }
+    if error.faults:
+        document["errors"] = [
+            {"type": PROBLEMS + fault.code}
+            | ({} if fault.row is None else {"row": fault.row})
+            | ({} if fault.feature is None else {"feature": fault.feature})
+            | {"detail": shorten(fault.detail, 160)}
+            for fault in error.faults
+        ]
+    return write_json(document)
+
+
+def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
+    """Write the request that a client sends for these rows."""
+    parameters = {"parameters": {"probabilities": True}} if probabilities else {}
+    return write_json({"instances": rows} | parameters)
+
+
+def decode_response(body: bytes) -> list[Any]:
+    """Read the predictions out of a JSON answer, one item a row."""
+    predictions: list[Any] = read_json(body)["predictions"]
+    return predictions
+
+
+def _media_type(content_type: str) -> str:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8", "us-ascii"):
+            raise UnsupportedMediaType(f"the charset {ascii(shorten(value))} is not accepted; send UTF-8")
+    if media_type.startswith("application/") and media_type.endswith("+json"):
+        return "application/json"
+    if media_type not in REQUEST_TYPES:
+        found = f"{ascii(shorten(media_type))} is not accepted" if media_type else "there is no Content-Type"
+        raise UnsupportedMediaType(f"{found}; send Content-Type: application/json or text/csv")
+    return media_type
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    document = read_json(body)
+    if not isinstance(document, dict):
+        raise InvalidDocument('the document must be an object such as {"instances": [...]}')
+    unknown = sorted(document.keys() - FIELDS)
+    if unknown:
+        raise UnknownField(
+            f"the field {ascii(shorten(unknown[0]))} is not known; known are {', '.join(sorted(FIELDS))}"
+        )
+    given = document.keys() & {"instances", "inputs"}
+    if not given:
+        raise MissingField('send rows as {"instances": [...]} or columns as {"inputs": {...}}')
+    if len(given) > 1:
+        raise InvalidDocument("`instances` and `inputs` are two ways to send the same thing; send one of them")
+    return document
+
+
+def _table(document: dict[str, Any], signature: Signature, max_rows: int) -> Table:
+    if "instances" in document:
+        rows = document["instances"]
+        if not isinstance(rows, list):
+            raise InvalidInstances("`instances` must be a list with one item a row")
+        check_size(len(rows), max_rows)
+        return table_from_rows(signature, rows)
+    columns = document["inputs"]
+    if not isinstance(columns, dict):
+        raise InvalidInstances("`inputs` must be an object with one list of values for each feature")
+    check_size(max((len(v) for v in columns.values() if isinstance(v, list)), default=0), max_rows)
+    return table_from_columns(signature, columns)
+
+
+def _parameters(document: dict[str, Any]) -> dict[str, bool]:
+    parameters = document.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InvalidDocument("`parameters` must be an object")
+    for name, value in parameters.items():
+        _check_known(name)
+        if not isinstance(value, bool):
+            raise UnknownParameter(f"the parameter {name!r} must be true or false")
+    return parameters
+
+
+def _switch(name: str, value: str) -> bool:
+    _check_known(name)
+    if value not in SWITCHES:
+        raise UnknownParameter(f"the parameter {name!r} must be true or false")
+    return SWITCHES[value]
+
+
+def _check_known(name: str) -> None:
+    if name != "probabilities":
+        raise UnknownParameter(f"the parameter {ascii(shorten(name))} is not known; known is `probabilities`")
+
+
+def _probabilities(wanted: Mapping[str, bool], signature: Signature) -> bool:
+    probabilities = wanted.get("probabilities", False)
+    if probabilities and not signature.has_probabilities:
+        raise UnknownParameter("this model answers no class probabilities; ask without `probabilities`")
+    return probabilities

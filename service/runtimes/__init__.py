@@ -1,0 +1,17 @@
+"""Runtimes: one module for each model format, behind one interface.
+
+To add one, copy the nearest, change it, and add a line to the table.
+"""
+
+from __future__ import annotations
+
+from service.runtimes import joblib, onnx, skops
+from service.runtimes.base import Facts, Outputs, Policy, Runtime, RuntimeModule, Source
+
+__all__ = ["RUNTIMES", "Facts", "Outputs", "Policy", "Runtime", "RuntimeModule", "Source"]
+
+RUNTIMES: dict[str, RuntimeModule] = {
+    "joblib": joblib,
+    "skops": skops,
+    "onnx": onnx,
+}

@@ -1,0 +1,98 @@
+"""What every runtime takes and gives, and how a runtime module looks from outside.
+
+A runtime sees tables and never a wire format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Literal, Protocol
+
+from service.manifest import Layout
+from service.signature import Dtype, Label, Signature, Task
+from service.table import Column, Table
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model answered.
+
+    `predictions` has shape (n_rows,) or (n_rows, n_outputs); `probabilities` one array of shape (n_rows, n_classes) for
+    each output.
+    """
+
+    predictions: Column
+    probabilities: tuple[Column, ...] | None = None
+
+
+class Runtime(Protocol):
+    """A loaded model, bound to its signature."""
+
+    def predict(self, table: Table, probabilities: bool) -> Outputs:
+        """Predict every row of the table, with class probabilities where wanted."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the operator trusts. It comes from settings, never from a package."""
+
+    pickle: bool = True
+    """Whether pickle-family files may be loaded at all; loading one runs its code."""
+    skops_types: frozenset[str] = frozenset()
+    """Types beyond skops' own trusted ones that a skops file may hold."""
+    skew: Literal["refuse", "warn"] = "refuse"
+    """What happens to a model made with other versions of its libraries."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: a label for messages, and the types that its manifest lists (None while packing)."""
+
+    label: str
+    types: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model tells about itself; None where it does not tell."""
+
+    task: Task
+    names: tuple[str, ...] | None = None
+    n_features: int | None = None
+    dtypes: tuple[Dtype, ...] | None = None
+    layout: Layout | None = None
+    classes: tuple[tuple[Label, ...], ...] | None = None
+    categories: dict[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+    """Distributions that the model's own classes come from."""
+    types: tuple[str, ...] = ()
+    """Types that a skops file holds beyond skops' own trusted ones."""
+
+
+class RuntimeModule(Protocol):
+    """One model format. A module with these names is one."""
+
+    @property
+    def SUFFIXES(self) -> tuple[str, ...]:
+        """What the format's file names end in."""
+
+    @property
+    def LIBRARIES(self) -> tuple[str, ...]:
+        """Distributions that must be installed to open the format."""
+
+    @property
+    def IMPORTS(self) -> tuple[str, ...]:
+        """Modules that gunicorn's master may import before it forks, so that the workers share their pages."""
+
+    def load(self, stream: BinaryIO, source: Source, policy: Policy) -> Any:
+        """Read a model from an open file.
+
+        Raises:
+            PackageError: If it is untrusted, unreadable, of other versions, or a library is missing.
+        """
+
+    def bind(self, model: Any, signature: Signature, layout: Layout) -> Runtime:
+        """Make a runtime of a loaded model."""
+
+    def examine(self, model: Any) -> Facts:
+        """Tell what the model tells about itself; only packing asks."""

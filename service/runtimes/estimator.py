@@ -1,0 +1,195 @@
+"""What joblib and skops files have in common: a fitted estimator with scikit-learn's `predict`, called on a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from service.errors import UnreadableModel
+from service.manifest import Layout
+from service.runtimes.base import Facts, Outputs
+from service.signature import TEXTS, Label, Signature, Task
+from service.table import Column, Table
+
+PASSING = ("SimpleImputer", "KNNImputer", "IterativeImputer", "FunctionTransformer")
+"""Transformers that keep the columns' order, so that an encoder behind them still sees the features one to one."""
+
+
+class EstimatorRuntime:
+    """A fitted estimator, and the layout in which it wants its rows."""
+
+    def __init__(self, estimator: Any, signature: Signature, layout: Layout) -> None:
+        self._estimator = estimator
+        self._signature = signature
+        self._arrange = _LAYOUTS[layout]
+
+    def predict(self, table: Table, probabilities: bool) -> Outputs:
+        """Call `predict`, and `predict_proba` where wanted."""
+        rows = self._arrange(self._signature, table)
+        predictions = _dense(self._estimator.predict(rows))
+        if predictions.ndim == 2 and predictions.shape[1] == 1:
+            predictions = predictions[:, 0]
+        if not probabilities:
+            return Outputs(predictions)
+        shares = self._estimator.predict_proba(rows)
+        return Outputs(predictions, tuple(map(_dense, shares if isinstance(shares, list) else [shares])))
+
+
+def bind(model: Any, signature: Signature, layout: Layout) -> EstimatorRuntime:
+    """Make a runtime of a loaded estimator."""
+    return EstimatorRuntime(model, signature, layout)
+
+
+def _dense(answer: Any) -> Column:
+    array = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+    if array.dtype == object:  # text, and in a multi-output classifier numbers beside it
+        plain = np.frompyfunc(lambda cell: cell.item() if isinstance(cell, np.generic) else cell, 1, 1)
+        array = plain(array)
+    return array
+
+
+def _frame(signature: Signature, table: Table) -> Any:
+    """Make the frame that `pandas.read_csv` would have made of the same rows: missing text is NaN in a `str` column."""
+    import pandas
+
+    def series(name: str, dtype: str) -> Any:
+        return pandas.array(table.columns[name], dtype="str") if dtype in TEXTS else table.columns[name]
+
+    return pandas.DataFrame({f.name: series(f.name, f.dtype) for f in signature.features}, copy=False)
+
+
+def _categorical_frame(signature: Signature, table: Table) -> Any:
+    frame = _frame(signature, table)
+    return frame.astype({f.name: "category" for f in signature.features if f.dtype == "string"})
+
+
+def _matrix(signature: Signature, table: Table) -> Any:
+    texts = any(feature.dtype in (*TEXTS, "datetime") for feature in signature.features)
+    return np.column_stack([table.columns[name].astype(object if texts else float) for name in signature.names])
+
+
+def _column(signature: Signature, table: Table) -> Any:
+    return table.columns[signature.names[0]]
+
+
+_LAYOUTS = {"frame": _frame, "categorical-frame": _categorical_frame, "matrix": _matrix, "column": _column}
+
+
+def examine(model: Any) -> Facts:
+    """Tell what a fitted estimator tells about itself.
+
+    Raises:
+        UnreadableModel: If the object is not an estimator that predicts.
+    """
+    if not callable(getattr(model, "predict", None)):
+        raise UnreadableModel(
+            f"the file holds a {type(model).__name__}, which has no predict(); save the fitted estimator "
+            "or pipeline itself"
+        )
+    names = _feature_names(model)
+    n_features = getattr(model, "n_features_in_", None)
+    return Facts(
+        task=_task(model),
+        names=names,
+        n_features=None if n_features is None else int(n_features),
+        classes=_classes(model) if hasattr(model, "predict_proba") else None,
+        categories=dict(_known_categories(model, names)) if names else {},
+        libraries=tuple(sorted(_libraries(model))),
+    )
+
+
+def _feature_names(model: Any) -> tuple[str, ...] | None:
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        return None
+    found = tuple(map(str, names))
+    # LightGBM makes these names up when it was fitted on an array.
+    return None if found == tuple(f"Column_{index}" for index in range(len(found))) else found
+
+
+def _classes(model: Any) -> tuple[tuple[Label, ...], ...] | None:
+    classes = getattr(model, "classes_", None)
+    if classes is None:
+        return None
+    outputs = classes if isinstance(classes, list) else [classes]
+    return tuple(tuple(np.asarray(labels).tolist()) for labels in outputs)
+
+
+def _task(model: Any) -> Task:
+    from sklearn import base
+
+    kinds: list[tuple[Any, Task]] = [
+        (base.is_classifier, "classification"),
+        (base.is_regressor, "regression"),
+        (base.is_outlier_detector, "outliers"),
+        (base.is_clusterer, "clustering"),
+    ]
+    for is_kind, task in kinds:
+        try:
+            if is_kind(model):
+                return task
+        except (AttributeError, TypeError):  # not scikit-learn's own family: it carries no tags
+            break
+    return "classification" if hasattr(model, "classes_") else "other"
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """Walk over an estimator and everything that it was composed of."""
+    pending, seen = [model], set()
+    while pending:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        if isinstance(part, list | tuple):
+            pending.extend(part)
+        elif isinstance(part, dict):
+            pending.extend(part.values())
+        elif hasattr(part, "get_params"):
+            pending.extend(vars(part).values())
+
+
+def _libraries(model: Any) -> set[str]:
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    modules = {getattr(part, "__module__", None) or type(part).__module__ for part in _parts(model)}
+    roots = {module.partition(".")[0] for module in modules if isinstance(module, str)}
+    found = {owners[root][0] for root in roots if root in owners}
+    return found | {"scikit-learn", "numpy"}
+
+
+def _known_categories(model: Any, names: tuple[str, ...]) -> Iterable[tuple[str, tuple[Any, ...]]]:
+    """Find the categories that fitted encoders hold for single features."""
+    if hasattr(model, "best_estimator_"):
+        yield from _known_categories(model.best_estimator_, names)
+    elif hasattr(model, "transformers_"):
+        for _, transformer, columns in model.transformers_:
+            chosen = _chosen(columns, names)
+            if chosen and not isinstance(transformer, str):
+                yield from _known_categories(transformer, chosen)
+    elif hasattr(model, "steps"):
+        for _, step in model.steps:
+            yield from _known_categories(step, names)
+            if type(step).__name__ not in PASSING:
+                return
+    elif len(getattr(model, "categories_", ())) == len(names):
+        for name, values in zip(names, model.categories_, strict=True):
+            known = [value for value in np.asarray(values).tolist() if type(value) in (str, int)]
+            if known and len({type(value) for value in known}) == 1:
+                yield name, tuple(known)
+
+
+def _chosen(columns: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Translate a ColumnTransformer's column selection into names."""
+    if isinstance(columns, str):
+        return (columns,)
+    if isinstance(columns, slice):
+        return names[columns] if not isinstance(columns.start, str) else ()
+    wanted = list(np.asarray(columns).tolist())
+    if wanted and all(isinstance(column, bool) for column in wanted):
+        return tuple(name for name, keep in zip(names, wanted, strict=True) if keep)
+    return tuple(column if isinstance(column, str) else names[column] for column in wanted)

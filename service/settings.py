@@ -1,0 +1,144 @@
+"""Settings: the only module that reads the environment. Every other room takes plain arguments."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import SettingsError, shorten
+
+if TYPE_CHECKING:
+    from service.runtimes import Policy
+
+PREFIX = "ANYPORT_"
+DEFAULT_PORT = 8000
+"""Where the service listens when no platform gives a port; Elastic Beanstalk and Azure expect it there too."""
+COMPUTE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Settings(BaseSettings):
+    """What the operator decides. Each field is read from the variable of its name in capitals, after `ANYPORT_`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+    models_dir: Path = Path(__file__).resolve().parent.parent / "models"
+    """Folder of the model packages."""
+
+    serve: Literal["all", "active"] = "all"
+    """Which versions of each model are loaded: all of them, or only the active one."""
+
+    max_body_bytes: int = Field(default=10 * 2**20, ge=1024, le=2**30)
+    """Largest request body in bytes, also after decompression."""
+
+    max_rows: int = Field(default=10_000, ge=1, le=10_000_000)
+    """Largest number of rows in one request."""
+
+    gzip_requests: bool = False
+    """Whether bodies with `Content-Encoding: gzip` are accepted."""
+
+    allow_pickle: bool = True
+    """Whether models in joblib and pickle files may be loaded. Loading one runs the code that it holds."""
+
+    skops_trusted: Annotated[tuple[str, ...], NoDecode] = ()
+    """Types, separated by commas, that a skops file may hold beyond those that skops itself trusts."""
+
+    version_skew: Literal["refuse", "warn"] = "refuse"
+    """What happens to a model that was made with other versions of its libraries."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
+
+    threads: int = Field(default=4, ge=1, le=64)
+    """Threads of each gunicorn worker."""
+
+    memory_mib: int | None = Field(
+        default=None, ge=64, validation_alias=AliasChoices("ANYPORT_MEMORY_MIB", "GAE_MEMORY_MB")
+    )
+    """Memory that the service may use, in MiB. By default the container's own limit."""
+
+    port: int | None = Field(
+        default=None, ge=1, le=65535, validation_alias=AliasChoices("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")
+    )
+    """Port to listen on, at all addresses. The platforms set it; without it the service listens on 127.0.0.1:8000."""
+
+    web_concurrency: int | None = Field(default=None, ge=1, le=64, validation_alias=AliasChoices("WEB_CONCURRENCY"))
+    """Number of gunicorn workers. By default as many as processors and memory allow."""
+
+    web_concurrency_set_by: str | None = Field(default=None, validation_alias=AliasChoices("WEB_CONCURRENCY_SET_BY"))
+    """Who set WEB_CONCURRENCY: a guess by Heroku's buildpack (`heroku/python`) knows nothing of the model and is passed
+    over."""
+
+    @field_validator("skops_trusted", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @property
+    def policy(self) -> Policy:
+        """What may be loaded, as the runtimes ask it."""
+        from service.runtimes import Policy  # imports numpy, which must come after limit_compute_threads()
+
+        return Policy(self.allow_pickle, frozenset(self.skops_trusted), self.version_skew)
+
+    @property
+    def bind(self) -> str:
+        """The address to listen on. A platform that gives a port routes to it from outside; else this is a laptop."""
+        return f"0.0.0.0:{self.port}" if self.port else f"127.0.0.1:{DEFAULT_PORT}"
+
+    @property
+    def workers(self) -> int | None:
+        """The number of workers that the operator chose, None where nobody did."""
+        return None if self.web_concurrency_set_by == "heroku/python" else self.web_concurrency
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: If a variable holds an unusable value, or there is no such variable; it names the variable.
+    """
+    _check_names()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(fault) for fault in error.errors(include_url=False))) from error
+
+
+def variables(field: str) -> tuple[str, ...]:
+    """Return the environment variables that a field is read from, the strongest first."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (PREFIX + field.upper(),)
+
+
+def limit_compute_threads() -> None:
+    """Give OpenMP and BLAS one thread each, unless the operator said otherwise. Call it before numpy is imported.
+
+    The workers share the processors; thread pools of their own would fight over them, and cost memory.
+    """
+    for name in COMPUTE_THREADS:
+        os.environ.setdefault(name, "1")
+
+
+def _check_names() -> None:
+    known = [name for field in Settings.model_fields for name in variables(field)]
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsError(f"{shorten(name)} is not a setting{hint} README.md lists them under Settings")
+
+
+def _complaint(fault: Any) -> str:
+    where = str(fault["loc"][0]) if fault["loc"] else ""
+    names = variables(where) if where in Settings.model_fields else (where,)
+    name = next((name for name in names if name in os.environ), names[0])
+    return f"{name}={shorten(repr(fault['input']), 80)} is not usable: {fault['msg']}"

@@ -1,0 +1,301 @@
+"""Where model packages live: finds, verifies, opens and writes them, and knows which version is active.
+
+    models/
+        default              the name of the model that POST /predict asks
+        penguins/
+            active           the version that answers by default; without this file it is the newest
+            1/manifest.json, model.joblib
+
+Packages are named by name and version only, never by a path that came from outside. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import BinaryIO
+
+from service.errors import (
+    ChecksumMismatch,
+    InvalidManifest,
+    MissingLibrary,
+    PackageError,
+    PackingError,
+    UnknownModel,
+    UnknownVersion,
+    UnreadableModel,
+    VersionSkew,
+    shorten,
+)
+from service.manifest import NAME, VERSION, Manifest, PackedFile, read_manifest
+from service.runtimes import RUNTIMES, Policy, Runtime, Source
+from service.runtimes.joblib import skew_detail
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 16 * 2**20
+READ_BYTES = 2**20
+MAJOR_ONLY = {"numpy"}
+"""Libraries whose pickles stay readable within one major version; of the others every difference counts."""
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """The models folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def versions(self) -> dict[str, list[str]]:
+        """List every package: names in alphabetical order, each with its versions from the oldest to the newest."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self._folder.glob(f"*/*/{MANIFEST}")):
+            version, name = path.parent.name, path.parent.parent.name
+            if NAME.fullmatch(name) and VERSION.fullmatch(version):
+                found.setdefault(name, []).append(version)
+        return {name: sorted(versions, key=_natural) for name, versions in found.items()}
+
+    def active(self, name: str) -> str:
+        """Return the version that answers when a request names none.
+
+        Raises:
+            UnknownModel: If no package has this name.
+        """
+        versions = self.versions().get(name)
+        if not versions:
+            raise UnknownModel(f"no package is called {shorten(name)!r}; `flask models` lists what there is")
+        pointed = _read_pointer(self._folder / name / "active")
+        if pointed is not None and pointed not in versions:
+            log.error("%s: the active version %r is not there; the newest answers instead", name, shorten(pointed))
+        return pointed if pointed in versions else versions[-1]
+
+    def default(self) -> str | None:
+        """Return the name of the model that answers when a request names none; a sole model is its own default."""
+        names = list(self.versions())
+        pointed = _read_pointer(self._folder / "default")
+        if pointed in names:
+            return pointed
+        if pointed is not None:
+            log.error("the default model %r is not there; POST /predict will not answer", shorten(pointed))
+        return names[0] if pointed is None and len(names) == 1 else None
+
+    def activate(self, name: str, version: str | None, *, default: bool) -> str:
+        """Make a version the active one, and its model the default where wanted.
+
+        Raises:
+            UnknownModel, UnknownVersion: If there is no such package.
+        """
+        chosen = version or self.active(name)
+        versions = self.versions().get(name, [])
+        if chosen not in versions:
+            raise UnknownVersion(f"{name} has no version {shorten(chosen)!r}; it has {', '.join(versions)}")
+        if version is not None:
+            _write_pointer(self._folder / name / "active", version)
+        if default:
+            _write_pointer(self._folder / "default", name)
+        return chosen
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """Read one manifest.
+
+        Raises:
+            InvalidManifest: If it is missing, malformed, or speaks of another package.
+        """
+        label = f"{name}/{version}"
+        try:
+            with (self._package(name, version) / MANIFEST).open("rb") as stream:
+                content = stream.read(MAX_MANIFEST_BYTES + 1)
+        except OSError as error:
+            raise InvalidManifest(f"{label}: manifest.json cannot be read ({error.strerror})") from error
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise InvalidManifest(f"{label}: manifest.json is larger than {MAX_MANIFEST_BYTES} bytes")
+        manifest = read_manifest(label, content)
+        if manifest.label != label:
+            raise InvalidManifest(f"{label}: the manifest says it is {manifest.label}; pack the model again")
+        return manifest
+
+    def open(self, manifest: Manifest, policy: Policy) -> Runtime:
+        """Verify a package's files and load its preferred form.
+
+        The file is loaded from the descriptor that was verified.
+
+        Raises:
+            PackageError: If a file is missing or altered, a library is missing or of another version, or the policy
+                does not allow it.
+        """
+        folder = self._package(manifest.name, manifest.version)
+        artifact = manifest.artifacts[0]
+        _check_libraries(manifest, policy)
+        for entry in manifest.files:
+            if entry.name != artifact.file:
+                with _verified(folder, entry, manifest.label):
+                    pass
+        module = RUNTIMES[artifact.runtime]
+        with _verified(folder, manifest.file(artifact.file), manifest.label) as stream:
+            model = module.load(stream, Source(manifest.label, manifest.skops_types), policy)
+        return module.bind(model, manifest.signature, artifact.layout)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Give an empty folder beside the packages to build one in; whatever is left in it is removed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".packing-", dir=self._folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def check_free(self, name: str, version: str) -> None:
+        """Refuse a name or version that is malformed or taken.
+
+        Raises:
+            PackingError: With the rule that it breaks.
+        """
+        if not NAME.fullmatch(name):
+            raise PackingError(
+                f"the name {shorten(name)!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit; "
+                "say another with --name"
+            )
+        if not VERSION.fullmatch(version):
+            raise PackingError(
+                f"the version {shorten(version)!r} must be 1 to 64 letters, digits, dots, _ and -, beginning with a "
+                "letter or digit; say another with --version"
+            )
+        if self._package(name, version).exists():
+            raise PackingError(
+                f"{name}/{version} exists, and a version is never overwritten; say another --version, or "
+                "none for the next"
+            )
+
+    def next_version(self, name: str) -> str:
+        """Return the whole number after the largest one among the versions."""
+        numbers = [int(version) for version in self.versions().get(name, []) if version.isdecimal()]
+        return str(max(numbers, default=0) + 1)
+
+    def add(self, staged: Path, manifest: Manifest) -> Path:
+        """Write the manifest beside the staged files, last, and move the folder to its place in one step."""
+        write_manifest(staged, manifest)
+        target = self._package(manifest.name, manifest.version)
+        target.parent.mkdir(exist_ok=True)
+        staged.chmod(0o755)
+        try:
+            os.rename(staged, target)
+        except OSError as error:
+            with suppress(OSError):
+                target.parent.rmdir()
+            raise PackingError(f"{manifest.label} cannot be put into the models folder ({error.strerror})") from error
+        _sync(target.parent)
+        return target
+
+    def _package(self, name: str, version: str) -> Path:
+        if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
+            raise InvalidManifest(f"{shorten(name)!r}/{shorten(version)!r} cannot be the name of a package")
+        return self._folder / name / version
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` durably."""
+    with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
+        stream.write(manifest.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def add_file(folder: Path, name: str, source: BinaryIO) -> PackedFile:
+    """Copy a file durably into a staged package and return its manifest entry."""
+    digest, size = hashlib.sha256(), 0
+    with (folder / name).open("wb") as target:
+        while block := source.read(READ_BYTES):
+            digest.update(block)
+            size += len(block)
+            target.write(block)
+        target.flush()
+        os.fsync(target.fileno())
+    return PackedFile(name=name, sha256=digest.hexdigest(), size_bytes=size)
+
+
+@contextmanager
+def _verified(folder: Path, entry: PackedFile, label: str) -> Iterator[BinaryIO]:
+    """Open a file of a package and check its size and checksum."""
+    try:
+        stream = (folder / entry.name).open("rb")
+    except OSError as error:
+        raise UnreadableModel(
+            f"{label}: {entry.name} cannot be read ({error.strerror}); pack the model again"
+        ) from error
+    with stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = stream.tell()
+        if size != entry.size_bytes or digest != entry.sha256:
+            raise ChecksumMismatch(
+                f"{label}: {entry.name} has {size} bytes and checksum {digest[:12]}…, the manifest says "
+                f"{entry.size_bytes} and {entry.sha256[:12]}…; bring back the packed file, or pack the model again"
+            )
+        stream.seek(0)
+        yield stream
+
+
+def _check_libraries(manifest: Manifest, policy: Policy) -> None:
+    artifact = manifest.artifacts[0]
+    if artifact.runtime not in RUNTIMES:
+        raise InvalidManifest(f"{manifest.label}: there is no runtime {artifact.runtime!r}; use {', '.join(RUNTIMES)}")
+    for library in RUNTIMES[artifact.runtime].LIBRARIES:
+        _installed(library, manifest.label)
+    for library, made_with in manifest.libraries.items():
+        here = _installed(library, manifest.label)
+        same = here.split(".")[0] == made_with.split(".")[0] if library in MAJOR_ONLY else here == made_with
+        if not same:
+            detail = skew_detail(manifest.label, library, made_with, here)
+            if policy.skew == "refuse":
+                raise VersionSkew(detail)
+            log.warning(detail)
+
+
+def _installed(library: str, label: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError as error:
+        raise MissingLibrary(
+            f"{label} needs {library}, which is not installed; write `{library}` into requirements.in and run "
+            "`make lock install`"
+        ) from error
+
+
+def _natural(version: str) -> list[tuple[int, int, str]]:
+    """Order versions as people count: 2 before 10, 1.9 before 1.10."""
+    return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in re.split(r"(\d+)", version) if p]
+
+
+def _read_pointer(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PackageError(f"the pointer {path.name!r} in the models folder cannot be read") from error
+
+
+def _write_pointer(path: Path, value: str) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as stream:
+        stream.write(value + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(fresh, path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

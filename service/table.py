@@ -1,0 +1,337 @@
+"""Checked values in columns: what stands between every wire format and every runtime.
+
+A `Table` holds only values that fit its signature. The functions that build one report every fault at once, by row and
+feature, and know nothing of JSON, CSV or models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import MAX_FAULTS, EmptyInstances, Fault, TooManyRows, faults_error, shorten
+from service.signature import INT64_MAX, INT64_MIN, Feature, Signature, magnitude, parse_datetime
+
+Column = npt.NDArray[Any]
+
+NUMPY_DTYPES = {
+    "float64": "float64",
+    "float32": "float32",
+    "int64": "int64",
+    "bool": "bool",
+    "string": "object",
+    "datetime": "datetime64[us]",
+    "datetime-string": "object",
+}
+_WANTED = {
+    "float64": "a number",
+    "float32": "a number",
+    "int64": "a whole number",
+    "bool": "true or false",
+    "string": "text",
+    "datetime": "an ISO 8601 date or time as text",
+    "datetime-string": "an ISO 8601 date or time as text",
+}
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Checked columns of equal length, in signature order.
+
+    Null is NaN in a float column, NaT in a datetime column and None in a column of objects.
+    """
+
+    columns: Mapping[str, Column]
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What a codec makes of a request: rows to predict, and whether class probabilities are wanted."""
+
+    table: Table
+    probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class PredictResponse:
+    """What the predictor answers; a codec makes bytes of it.
+
+    `predictions` has shape (n_rows,), or (n_rows, n_outputs) for a multi-output model. `probabilities` has one array of
+    shape (n_rows, n_classes) for each output, or is None where they were not asked for.
+    """
+
+    model: str
+    version: str
+    signature: Signature
+    predictions: Column
+    probabilities: tuple[Column, ...] | None = None
+
+
+class Faults:
+    """Collects faults: the first `MAX_FAULTS` of them whole, of the others their number."""
+
+    def __init__(self) -> None:
+        self.listed: list[Fault] = []
+        self.total = 0
+
+    def add(self, code: str, detail: str, row: int | None = None, feature: str | None = None) -> None:
+        """Take note of one fault."""
+        self.total += 1
+        if len(self.listed) < MAX_FAULTS:
+            self.listed.append(Fault(code, detail, row, None if feature is None else shorten(feature)))
+
+    def raise_if_any(self) -> None:
+        """Raise the faults as one error, in order of their rows."""
+        if self.total:
+            ordered = sorted(self.listed, key=lambda fault: -1 if fault.row is None else fault.row)
+            raise faults_error(ordered, self.total)
+
+
+def check_size(n_rows: int, max_rows: int) -> None:
+    """Refuse a request with no row, or with more rows than one request may have."""
+    if n_rows == 0:
+        raise EmptyInstances("0 rows were sent; send at least 1")
+    if n_rows > max_rows:
+        raise TooManyRows(f"{n_rows} rows were sent and one request may have {max_rows}; split it")
+
+
+def table_from_rows(signature: Signature, rows: Sequence[Any]) -> Table:
+    """Build a table of rows, each an object by feature name or a list in signature order.
+
+    A model with one feature also takes bare values.
+
+    Raises:
+        InvalidInstances: If any value does not fit; it lists the faults by row and feature.
+    """
+    faults = Faults()
+    cells = [_row_cells(signature, index, row, faults) for index, row in enumerate(rows)]
+    columns = zip(*cells, strict=True)
+    return _checked(signature, list(columns), len(cells), faults)
+
+
+def table_from_columns(signature: Signature, columns: Mapping[str, Any]) -> Table:
+    """Build a table of columns, each a list of values under its feature's name.
+
+    Raises:
+        InvalidInstances: If any value does not fit, or the columns differ in length.
+    """
+    faults = Faults()
+    lengths = {name: len(values) for name, values in columns.items() if isinstance(values, Sequence)}
+    n_rows = max((lengths[name] for name in lengths), default=0)
+    _check_names(signature, columns.keys(), faults)
+    cells: list[Sequence[Any]] = []
+    for feature in signature.features:
+        values = columns.get(feature.name, [None] * n_rows)
+        if not isinstance(values, list | tuple):
+            faults.add("invalid-instance", "expected a list of values, one a row", feature=feature.name)
+        elif len(values) != n_rows:
+            faults.add(
+                "invalid-instance", f"has {len(values)} values and another column {n_rows}", feature=feature.name
+            )
+        else:
+            cells.append(values)
+            continue
+        cells.append([_MISSING] * n_rows)
+    return _checked(signature, cells, n_rows, faults)
+
+
+def join_tables(tables: Sequence[Table]) -> Table:
+    """Put tables of one signature under one another."""
+    columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in tables[0].columns}
+    return Table(columns, sum(table.n_rows for table in tables))
+
+
+def _row_cells(signature: Signature, index: int, row: Any, faults: Faults) -> Sequence[Any]:
+    features = signature.features
+    if isinstance(row, dict):
+        _check_names(signature, row.keys(), faults, index)
+        return [row.get(f.name, _MISSING if f.required else None) for f in features]
+    if isinstance(row, list):
+        if len(row) == len(features):
+            return row
+        faults.add("invalid-instance", f"expected {len(features)} values in signature order, found {len(row)}", index)
+    elif len(features) == 1:
+        return [row]
+    else:
+        faults.add("invalid-instance", f"expected an object or a list, found {describe(row)}", index)
+    return [_MISSING] * len(features)
+
+
+def _check_names(signature: Signature, found: Iterable[str], faults: Faults, row: int | None = None) -> None:
+    names = found if isinstance(found, set) else set(found)
+    if names == set(signature.names):
+        return
+    for feature in signature.features:
+        if feature.required and feature.name not in names:
+            faults.add("missing-feature", f"{shorten(feature.name)!r} is missing", row, feature.name)
+    for name in sorted(names - set(signature.names)):
+        faults.add("unknown-feature", f"{shorten(name)!r} is not a feature of this model", row, name)
+
+
+def _checked(signature: Signature, cells: Sequence[Sequence[Any]], n_rows: int, faults: Faults) -> Table:
+    columns = {
+        feature.name: check_column(feature, values, faults)
+        for feature, values in zip(signature.features, cells, strict=True)
+    }
+    faults.raise_if_any()
+    return Table(columns, n_rows)
+
+
+def check_column(feature: Feature, values: Sequence[Any], faults: Faults) -> Column:
+    """Check one column of Python values and return it as an array of shape (n_rows,).
+
+    The array is only meaningful if no fault was added.
+    """
+    column = _column_at_once(feature, values)
+    return _column_by_cell(feature, values, faults) if column is None else column
+
+
+def _column_at_once(feature: Feature, values: Sequence[Any]) -> Column | None:
+    """Convert a column that needs no look at single cells; None means that some cell may be at fault."""
+    kinds = set(map(type, values))
+    if feature.nullable:
+        kinds.discard(type(None))
+    if feature.dtype in ("float64", "float32") and kinds <= {float, int} and not feature.closed:
+        try:
+            column: Column = np.array(values, dtype=feature.dtype)  # None becomes NaN
+        except OverflowError:
+            return None
+        bound = magnitude(feature)
+        fits = np.isfinite(column) if bound is None else np.abs(column) <= bound
+        return column if fits.sum() + values.count(None) == len(values) else None
+    if feature.dtype == "string" and kinds <= {str} and not feature.closed:
+        try:
+            "".join(filter(None, values)).encode()
+        except UnicodeEncodeError:
+            return None
+        column = np.empty(len(values), dtype=object)
+        column[:] = values
+        return column
+    return None
+
+
+def _column_by_cell(feature: Feature, values: Sequence[Any], faults: Faults) -> Column:
+    checked = []
+    for row, value in enumerate(values):
+        if value is _MISSING:
+            checked.append(_filler(feature))
+            continue
+        fault, cell = check_cell(feature, value)
+        if fault is not None:
+            faults.add(fault, cell, row, feature.name)
+            cell = _filler(feature)
+        checked.append(cell)
+    column = np.empty(len(checked), dtype=NUMPY_DTYPES[feature.dtype])
+    if feature.nullable and feature.dtype in ("int64", "bool"):
+        column = column.astype(object)
+    column[:] = checked
+    return column
+
+
+def _filler(feature: Feature) -> Any:
+    """A value that keeps a faulty column's shape; the column itself is never used."""
+    return {"string": "", "datetime-string": "", "datetime": None, "bool": False}.get(feature.dtype, 0)
+
+
+def check_cell(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    """Check one value.
+
+    Returns:
+        (None, the value as the column holds it), or (the fault's code, what is wrong with the value).
+    """
+    if value is None:
+        if feature.nullable or not feature.required:
+            return None, math.nan if feature.dtype in ("float64", "float32") else None
+        return "invalid-instance", f"{shorten(feature.name)!r} is null and the model takes no missing value here"
+    fault, cell = _CHECKS[feature.dtype](feature, value)
+    if fault is None and feature.closed and cell not in (feature.categories or ()):
+        known = shorten(", ".join(map(str, feature.categories or ())), 120)
+        return "invalid-instance", f"{describe(value)} is not a known value; known are {known}"
+    return fault, cell
+
+
+def describe(value: Any) -> str:
+    """Name a value's JSON type, and the value itself where it is short."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {ascii(shorten(value, 40))}"
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**40):
+        return f"the number {value}"
+    names: dict[type, str] = {type(None): "null", list: "a list", dict: "an object", int: "a very large number"}
+    return names.get(type(value), "another type")
+
+
+def _mismatch(feature: Feature, value: Any) -> tuple[str, str]:
+    return "invalid-instance", f"expected {_WANTED[feature.dtype]}, found {describe(value)}"
+
+
+def _check_float(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    if type(value) not in (int, float):
+        return _mismatch(feature, value)
+    bound = magnitude(feature)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or (bound is not None and abs(number) > bound):
+        return "number-out-of-range", f"{describe(value)} is too large; the model computes up to {bound or 1.8e308:.3g}"
+    return None, number
+
+
+def _check_int(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is float and math.isinf(value):
+        return "number-out-of-range", "the number is too large for a 64-bit integer"
+    if type(value) is not int:
+        return _mismatch(feature, value)
+    if not INT64_MIN <= value <= INT64_MAX:
+        return "number-out-of-range", f"{describe(value)} does not fit into a 64-bit integer"
+    return None, value
+
+
+def _check_bool(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    return (None, value) if type(value) is bool else _mismatch(feature, value)
+
+
+def _check_string(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    if type(value) is not str:
+        return _mismatch(feature, value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "invalid-instance", "the text holds half a surrogate pair, which is no character"
+    return None, value
+
+
+def _check_datetime(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    if type(value) is not str:
+        return _mismatch(feature, value)
+    try:
+        return None, parse_datetime(value)
+    except ValueError:
+        return _mismatch(feature, value)
+
+
+def _check_datetime_string(feature: Feature, value: Any) -> tuple[str | None, Any]:
+    fault, detail = _check_datetime(feature, value)
+    return (None, value) if fault is None else (fault, detail)
+
+
+_CHECKS = {
+    "float64": _check_float,
+    "float32": _check_float,
+    "int64": _check_int,
+    "bool": _check_bool,
+    "string": _check_string,
+    "datetime": _check_datetime,
+    "datetime-string": _check_datetime_string,
+}

@@ -1,0 +1,49 @@
+"""The native prediction routes. They keep HTTP matters only: body, media types, status; the codec does the rest."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, g, request
+
+from service.errors import NotAcceptable, UnknownParameter, shorten
+from service.protocols import PROTOCOLS
+from service.web.body import read_body
+from service.web.serving import serving
+
+bp = Blueprint("predict", __name__)
+native = PROTOCOLS["native"]
+
+
+@bp.post("/predict")
+@bp.post("/v1/models/<segment:name>:predict")
+@bp.post("/v1/models/<segment:name>/versions/<segment:version>:predict")
+def predict(name: str | None = None, version: str | None = None) -> Response:
+    """Answer a prediction request to the named model, or to the default one."""
+    predictor = serving().catalogue().predictor(name, version)
+    manifest = predictor.manifest
+    g.facts |= {"model": manifest.name, "version": manifest.version}
+    content_type = _accepted()
+    body = read_body(request.environ, serving().max_body_bytes, accept_gzip=serving().accept_gzip)
+    decoded = native.decode_request(
+        body, request.headers.get("Content-Type", ""), _parameters(), manifest.signature, serving().max_rows
+    )
+    g.facts["rows"] = decoded.table.n_rows
+    answer = native.encode_response(predictor.predict(decoded), content_type)
+    return Response(answer, content_type=content_type, headers={"Anyport-Model": manifest.label})
+
+
+def _accepted() -> str:
+    """Choose the answer's media type by Accept; JSON where the client does not mind."""
+    chosen = (
+        request.accept_mimetypes.best_match(native.RESPONSE_TYPES) if request.accept_mimetypes else "application/json"
+    )
+    if chosen is None:
+        accepted = ascii(shorten(request.headers.get("Accept", "")))
+        raise NotAcceptable(f"Accept is {accepted} and the answer may be {' or '.join(native.RESPONSE_TYPES)}")
+    return chosen
+
+
+def _parameters() -> dict[str, str]:
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise UnknownParameter(f"the parameter {ascii(shorten(name))} stands twice in the query; send it once")
+    return request.args.to_dict()

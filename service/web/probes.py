@@ -1,0 +1,35 @@
+"""Health: alive means that the process answers; ready, that every active model has replayed its golden rows here.
+
+Probes need no key, call no model and never redirect.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from service.errors import NotReady
+from service.protocols.json_body import write_json
+from service.web.edge import problem
+from service.web.serving import serving
+
+bp = Blueprint("probes", __name__)
+
+
+@bp.get("/livez")
+@bp.get("/healthz")
+def alive() -> Response:
+    """Answer that the process lives."""
+    return Response(write_json({"alive": True}), content_type="application/json")
+
+
+@bp.get("/readyz")
+def ready() -> Response:
+    """Answer whether this worker can predict, and if not, which model stands in the way and why."""
+    catalogue = serving().catalogue()
+    reasons = {label: f"{error.code}: {error.detail}" for label, error in catalogue.refusals().items()}
+    if catalogue.ready():
+        return Response(write_json({"ready": True, "refused": reasons}), content_type="application/json")
+    listed = "; ".join(reasons.values()) or "the models folder holds no package; make one with `flask pack`"
+    response = problem(NotReady(listed))
+    response.headers["Retry-After"] = "5"
+    return response

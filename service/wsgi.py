@@ -1,0 +1,17 @@
+"""The WSGI entry: `app`, which gunicorn is told, and `application`, which other servers look for.
+
+Source: Elastic Beanstalk, PythonAnywhere and uWSGI look for `application`; read 2026-11-22.
+"""
+
+from __future__ import annotations
+
+import logging.config
+
+from service import create_app
+from service.logs import log_config
+from service.settings import read_settings
+
+settings = read_settings()
+logging.config.dictConfig(log_config(settings.log_level))
+app = application = create_app(settings)
+app.extensions["anyport"].catalogue()  # a worker loads its models before its first request
