@@ -1,11 +1,11 @@
-# make serve | make test | make install | make lock | make format
+# make serve | make test | make install | make lock | make format | make docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: serve test install lint types pytest format lock clean
+.PHONY: serve test install lint types pytest format docs lock clean
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.installed
@@ -29,6 +29,10 @@ pytest: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Writes the generated parts of README.md.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.reference
 
 # Pins every package exactly, by the hashes of its wheels, for Python 3.11 and later.
 lock: $(BIN)/python

@@ -110,8 +110,10 @@ def when_ready(server):
 
 
 def post_worker_init(worker):
-    """Leave Ctrl-C, which a terminal sends to every process, to the master: it drains the workers."""
+    """Load the models after the fork, even if something switched preloading on, and before the first request."""
+    # A terminal sends Ctrl-C to every process; the master hears it and drains the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.wsgi.extensions["anyport"].catalogue()
 
 
 def on_exit(server):

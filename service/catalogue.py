@@ -29,11 +29,18 @@ class Catalogue:
 
         A package that cannot be opened is noted, logged and not served; the others are.
         """
-        active = {name: store.active(name) for name in store.versions()}
-        entries = {
-            name: {v: open_package(store, name, v, policy) for v in versions if serve == "all" or v == active[name]}
-            for name, versions in store.versions().items()
-        }
+        entries: dict[str, dict[str, Entry]] = {}
+        active: dict[str, str] = {}
+        for name, versions in store.versions().items():
+            try:
+                active[name] = store.active(name)
+            except PackageError as error:
+                log.error("%s is not served: %s", name, error.detail)
+                active[name] = versions[-1]
+                entries[name] = dict.fromkeys(versions, error)
+                continue
+            chosen = versions if serve == "all" else [active[name]]
+            entries[name] = {version: open_package(store, name, version, policy) for version in chosen}
         return cls(entries, active, store.default())
 
     def predictor(self, name: str | None = None, version: str | None = None) -> Predictor:

@@ -138,7 +138,8 @@ def _check_names() -> None:
 
 
 def _complaint(fault: Any) -> str:
-    where = str(fault["loc"][0]) if fault["loc"] else ""
-    names = variables(where) if where in Settings.model_fields else (where,)
-    name = next((name for name in names if name in os.environ), names[0])
+    where = str(fault["loc"][0]) if fault["loc"] else ""  # the field, or the first of its variables
+    spellings = (variables(field) for field in Settings.model_fields if where in (field, *variables(field)))
+    names = next(spellings, (where,))
+    name = next((name for name in names if os.environ.get(name)), names[0])
     return f"{name}={shorten(repr(fault['input']), 80)} is not usable: {fault['msg']}"

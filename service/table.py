@@ -142,12 +142,6 @@ def table_from_columns(signature: Signature, columns: Mapping[str, Any]) -> Tabl
     return _checked(signature, cells, n_rows, faults)
 
 
-def join_tables(tables: Sequence[Table]) -> Table:
-    """Put tables of one signature under one another."""
-    columns = {name: np.concatenate([table.columns[name] for table in tables]) for name in tables[0].columns}
-    return Table(columns, sum(table.n_rows for table in tables))
-
-
 def _row_cells(signature: Signature, index: int, row: Any, faults: Faults) -> Sequence[Any]:
     features = signature.features
     if isinstance(row, dict):

@@ -14,4 +14,4 @@ from service.settings import read_settings
 settings = read_settings()
 logging.config.dictConfig(log_config(settings.log_level))
 app = application = create_app(settings)
-app.extensions["anyport"].catalogue()  # a worker loads its models before its first request
+# Nothing is loaded here: this module may be imported before a server forks. See `post_worker_init` in gunicorn.conf.py.

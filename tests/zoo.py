@@ -133,6 +133,14 @@ def open_categories() -> Animal:
     return Animal(model.fit(inputs, rows.x), rows, inputs, {"targets": ("x",)})
 
 
+def counts() -> Animal:
+    """A regressor with a whole-number feature and one of closed categories."""
+    rows = diamonds().assign(n=range(200))[["n", "cut", "price"]]
+    prepare = make_column_transformer((OrdinalEncoder(), ["cut"]), ("passthrough", ["n"]))
+    model = make_pipeline(prepare, HistGradientBoostingRegressor(max_iter=5, random_state=0))
+    return Animal(model.fit(rows[["n", "cut"]], rows.price), rows, rows[["n", "cut"]], {"targets": ("price",)})
+
+
 ZOO: dict[str, Callable[[], Animal]] = {
     make.__name__.replace("_", "-"): make
     for make in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from service.errors import ServiceError
 @contextmanager
 def plain_errors(as_json: bool = False) -> Iterator[None]:
     """Turn an error of ours into a message and exit status 1, without a traceback."""
+    logging.getLogger("service").addHandler(logging.NullHandler())  # the message below says it all
+    logging.getLogger("service").propagate = False
     try:
         yield
     except ServiceError as error:

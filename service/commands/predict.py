@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
@@ -22,6 +23,7 @@ from service.store import Store
 from service.table import PredictRequest, PredictResponse, Table
 
 BLOCK_ROWS = 10_000
+LONG_BYTES = 2**22
 
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
@@ -47,10 +49,11 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         output: BinaryIO,
     ) -> None:
         """Score a CSV file ROWS with its header, or - for standard input, with model NAME."""
-        with plain_errors(), _open_rows(rows) as lines:
+        with plain_errors(), _open_rows(rows) as lines, _progress(rows) as bar:
             predictor = _open(Store(settings.models_dir), settings, name, version)
             for first, response in score(predictor, lines, probabilities, drop):
                 output.write(_json_lines(response) if as_json else write_csv(response, header=first))
+                bar.update(len(response.predictions))
 
     yield predict
 
@@ -110,6 +113,14 @@ def _open_file(path: str) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise InvalidCsv(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _progress(path: str) -> Any:
+    """Show on a terminal how far a large file is; a small one is done before it could be read."""
+    size_bytes = 0 if path == "-" else Path(path).stat().st_size
+    hidden = size_bytes < LONG_BYTES or not sys.stderr.isatty()
+    n_rows = 0 if hidden else max(Path(path).read_bytes().count(b"\n") - 1, 1)
+    return click.progressbar(length=n_rows, label="scoring", file=sys.stderr, hidden=hidden)
 
 
 def _json_lines(response: PredictResponse) -> bytes:

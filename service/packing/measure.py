@@ -39,7 +39,8 @@ def measure(store: Path, name: str, version: str, policy: Policy) -> Cost:
         raise PackingError(f"the packed model did not answer its golden rows within {TIMEOUT_S} s") from error
     lines = child.stdout.splitlines()
     if child.returncode != 0 or not lines:
-        raise PackingError(f"a fresh process could not open the packed model: {shorten(child.stderr[-600:], 600)}")
+        last = (child.stderr.splitlines() or ["it said nothing"])[-1]
+        raise PackingError(f"a fresh process could not open the packed model: {shorten(last, 300)}")
     report = json.loads(lines[-1])
     if "error" in report:
         raise PackingError(f"a fresh process could not serve the packed model: {report['error']}")

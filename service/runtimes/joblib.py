@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from typing import Any, BinaryIO
 
@@ -15,6 +16,8 @@ __all__ = ["IMPORTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
 SUFFIXES = (".joblib", ".pkl", ".pickle")
 LIBRARIES = ("joblib", "scikit-learn")
 IMPORTS = ("joblib", "pandas", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline")
+
+ATTRIBUTE = re.compile(r"attribute '([^']+)'")
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +46,11 @@ def _unpickle(stream: BinaryIO, source: Source) -> Any:
     except ModuleNotFoundError as error:
         raise MissingLibrary(_missing(source, error.name or "a module")) from error
     except AttributeError as error:
+        named = ATTRIBUTE.search(str(error))
         raise UnreadableModel(
-            f"{source.label}: the pickle names something that is not there ({shorten(str(error), 120)}); a function or "
-            "class that was defined in a notebook or script must move into a module beside `service/` and be imported "
-            "from there when training"
+            f"{source.label}: the pickle names {shorten(named[1]) if named else 'something'!r}, which is not there; a "
+            "function or class that was defined in a notebook or script must move into a module beside `service/` and "
+            "be imported from there when training"
         ) from error
     except Exception as error:  # a damaged pickle may raise anything
         log.exception("%s could not be unpickled", source.label)

@@ -89,8 +89,6 @@ def _answer(error: errors.ServiceError) -> Response:
     response = problem(error)
     if error.status == errors.NotReady.status:
         response.headers["Retry-After"] = "5"
-    if isinstance(error, errors.PayloadTooLarge | errors.InvalidHeader):
-        response.headers["Connection"] = "close"
     return response
 
 

@@ -1,0 +1,61 @@
+"""Writes the generated parts of README.md from the code. `make docs` runs it; a test holds README.md against it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import get_args
+
+import click
+
+from service.commands import make_commands
+from service.errors import PackageError, PackingError, SettingsError, every_error
+from service.settings import Settings, variables
+from tests.conftest import ROOT
+
+README = ROOT / "README.md"
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def problems() -> str:
+    """The table of problem types; errors of packing and settings never reach a client."""
+    lines = ["| type | status | when |", "|---|---|---|"]
+    for error in every_error():
+        if not issubclass(error, PackageError | PackingError | SettingsError):
+            lines.append(f"| `{error.code}` | {error.status} | {error.title} |")
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    """The table of settings, from the class and its docstrings."""
+    lines = ["| variable | default | what it decides |", "|---|---|---|"]
+    for field, facts in Settings.model_fields.items():
+        names = ", ".join(f"`{name}`" for name in variables(field))
+        default = (
+            "`models/`" if field == "models_dir" else f"`{facts.default}`" if facts.default not in (None, ()) else ""
+        )
+        choices = " or ".join(f"`{choice}`" for choice in get_args(facts.annotation) if isinstance(choice, str))
+        meaning = " ".join((facts.description or "").split()) + (f" {choices}." if choices else "")
+        lines.append(f"| {names} | {default} | {meaning} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """What each command's `--help` says."""
+    blocks = []
+    for command in make_commands(Settings()):
+        context = click.Context(command, info_name=f"flask {command.name}", max_content_width=110, terminal_width=110)
+        blocks.append(command.get_help(context))
+    return "```text\n" + "\n\n".join(blocks) + "\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {"problems": problems, "settings": settings, "commands": commands}
+
+
+def render(text: str) -> str:
+    """Return README.md with its generated parts made anew."""
+    return PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}\n{part[3]}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text()))
