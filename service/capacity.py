@@ -27,7 +27,8 @@ def memory_limit_mib(root: Path = Path("/")) -> float:
 
 def cpu_limit(root: Path = Path("/")) -> float:
     """Return how many processors this process may use; a share of one is a fraction."""
-    return min([float(len(os.sched_getaffinity(0))), *_cpu_limits(root)])
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([float(usable), *_cpu_limits(root)])
 
 
 def worker_mib(costs: Iterable[Cost]) -> float:
@@ -44,10 +45,11 @@ def fitting_workers(cpus: float, memory_mib: float, each_mib: float) -> int:
 
 
 def _machine_bytes(root: Path) -> int:
-    for line in (root / "proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemTotal":
-            return int(value.split()[0]) * 1024
+    with suppress(OSError):  # not Linux
+        for line in (root / "proc/meminfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "MemTotal":
+                return int(value.split()[0]) * 1024
     return UNLIMITED_BYTES
 
 
@@ -74,7 +76,7 @@ def _cpu_limits(root: Path) -> Iterator[float]:
 def _cgroups(root: Path, controller: str, file: str) -> Iterator[Path]:
     """Walk from this process's cgroup up to the mount's top; inside a container the top is the container itself."""
     mount = root / "sys/fs/cgroup" / controller
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, inside = line.split(":", 2)
             if (controller or None) in (controllers.split(",") if controllers else [None]):

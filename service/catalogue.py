@@ -41,7 +41,7 @@ class Catalogue:
                 continue
             chosen = versions if serve == "all" else [active[name]]
             entries[name] = {version: open_package(store, name, version, policy) for version in chosen}
-        return cls(entries, active, store.default())
+        return cls(entries, active, _default(store))
 
     def predictor(self, name: str | None = None, version: str | None = None) -> Predictor:
         """Return the predictor that a request names; the default model and the active version where it names none.
@@ -84,6 +84,14 @@ class Catalogue:
             f"no model is the default (there are: {names}); name one in the path as /v1/models/NAME:predict, or run "
             "`flask activate NAME --default`"
         )
+
+
+def _default(store: Store) -> str | None:
+    try:
+        return store.default()
+    except PackageError as error:
+        log.error("POST /predict will not answer: %s", error.detail)
+        return None
 
 
 def open_package(store: Store, name: str, version: str, policy: Policy) -> Entry:

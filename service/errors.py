@@ -32,7 +32,8 @@ MAX_FAULTS = 20
 
 
 def shorten(text: str, limit: int = 60) -> str:
-    """Cut text that came from outside to at most `limit` characters."""
+    """Cut text that came from outside to at most `limit` characters, without half surrogate pairs."""
+    text = text[: limit + 1].encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

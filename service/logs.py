@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextvars import ContextVar
 from typing import Any
 
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The request that is being answered; every line that is logged meanwhile carries it."""
 MAX_TEXT = 256
+MAX_EXCEPTION = 8192
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,10 +30,12 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "pid": record.process,
         }
+        if (request_id := REQUEST_ID.get()) is not None:
+            line["request_id"] = request_id
         facts = getattr(record, "facts", {})
         line |= {key: value[:MAX_TEXT] if isinstance(value, str) else value for key, value in facts.items()}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = self.formatException(record.exc_info)[-MAX_EXCEPTION:]
         return json.dumps(line)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from service.errors import InvalidManifest, shorten
 from service.signature import Noun, Scalar, Signature, Task
@@ -53,6 +53,15 @@ class Golden(Noun):
     rtol: float = 1e-5
     atol: float = 1e-6
 
+    @model_validator(mode="after")
+    def _whole(self) -> Golden:
+        lengths = {len(self.rows), len(self.predictions)} | (
+            {len(self.probabilities)} if self.probabilities is not None else set()
+        )
+        if len(lengths) > 1:
+            raise ValueError("there must be one answer for each golden row")
+        return self
+
 
 class Cost(Noun):
     """What the model cost where it was packed."""
@@ -89,7 +98,7 @@ class Manifest(Noun):
     files: tuple[PackedFile, ...] = Field(min_length=1)
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
     """In order of preference; the first is the one that is served."""
-    libraries: dict[str, str]
+    libraries: dict[Annotated[str, Field(min_length=1)], str]
     """Libraries that the model file cannot be loaded without, and the versions it was made with."""
     environment: dict[str, str]
     """Python and other libraries at the time of packing, for the record."""

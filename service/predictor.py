@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,11 +69,13 @@ class Predictor:
     def _run(self, table: Table, probabilities: bool) -> Outputs:
         try:
             outputs = self._runtime.predict(table, probabilities)
-        except Exception as error:  # a model may raise anything
-            log.exception("%s failed on %d rows", self.manifest.label, table.n_rows)
+        except Exception as error:  # a model may raise anything, and what it says may hold the client's values
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            log.error("%s failed on %d rows: %s\n%s", self.manifest.label, table.n_rows, type(error).__name__, trace)
             raise PredictionError(f"{self.manifest.label} failed on these rows; the log says more") from error
-        if len(outputs.predictions) != table.n_rows:
-            log.error("%s answered %d of %d rows", self.manifest.label, len(outputs.predictions), table.n_rows)
+        answered = [column.shape[:1] for column in (outputs.predictions, *(outputs.probabilities or ()))]
+        if set(answered) != {(table.n_rows,)}:
+            log.error("%s answered %s to %d rows", self.manifest.label, answered, table.n_rows)
             raise PredictionError(f"{self.manifest.label} did not answer every row; the log says more")
         return outputs
 

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     serve: Literal["all", "active"] = "all"
     """Which versions of each model are loaded: all of them, or only the active one."""
 
-    max_body_bytes: int = Field(default=10 * 2**20, ge=1024, le=2**30)
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024, le=2**30)
     """Largest request body in bytes, also after decompression."""
 
     max_rows: int = Field(default=10_000, ge=1, le=10_000_000)
@@ -131,9 +131,10 @@ def limit_compute_threads() -> None:
 def _check_names() -> None:
     known = [name for field in Settings.model_fields for name in variables(field)]
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+        if name.upper().startswith(PREFIX) and name not in known:
+            plain = name.upper().removeprefix(PREFIX)
+            close = [plain] if plain in known else difflib.get_close_matches(name.upper(), known, 1, cutoff=0.8)
+            hint = f"; did you mean {close[0]}?" if close else "."
             raise SettingsError(f"{shorten(name)} is not a setting{hint} README.md lists them under Settings")
 
 

@@ -5,10 +5,12 @@ Knows no wire format, no model library and no web framework.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 Dtype = Literal["float64", "float32", "int64", "bool", "string", "datetime", "datetime-string"]
 """What a model gets: `datetime` is a moment, `datetime-string` the text of one."""
@@ -18,6 +20,10 @@ Task = Literal["classification", "regression", "outliers", "clustering", "other"
 Label = bool | int | float | str
 Scalar = Label | None
 
+MOMENT = re.compile(
+    r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
+)
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
@@ -49,6 +55,17 @@ class Feature(Noun):
     """Largest magnitude that the model can compute with, where that is less than the dtype's own."""
     example: Scalar = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Feature:
+        if self.closed and not self.categories:
+            raise ValueError("a closed feature needs its categories")
+        return self
+
+    @property
+    def takes_null(self) -> bool:
+        """Whether a row may have null here; an optional feature that is absent counts as null."""
+        return self.nullable or not self.required
+
 
 class Output(Noun):
     """One named output of a model; `classes` are the labels behind its probabilities, in their order."""
@@ -65,6 +82,12 @@ class Signature(Noun):
     outputs: tuple[Output, ...] = Field(min_length=1)
     missing: tuple[str, ...] = ("",)
     """How the sample spelt a missing value; the same spellings are null in a CSV body."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Signature:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("two features have the same name")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,14 +131,19 @@ def magnitude(feature: Feature) -> float | None:
 
 
 def parse_datetime(text: str) -> datetime:
-    """Read ISO 8601 text as a naive moment in UTC.
+    """Read ISO 8601 text, a date with or without a time, as a naive moment in UTC.
 
     Raises:
-        ValueError: If it is not ISO 8601.
+        ValueError: If it is written otherwise.
     """
+    if not MOMENT.fullmatch(text):
+        raise ValueError("not a date or time such as 2026-11-22 or 2026-11-22T15:30:00Z")
     moment = datetime.fromisoformat(text)
     offset = moment.utcoffset()
-    return moment if offset is None else (moment - offset).replace(tzinfo=None)
+    try:
+        return moment if offset is None else (moment - offset).replace(tzinfo=None)
+    except OverflowError as error:
+        raise ValueError("the moment lies beyond the calendar") from error
 
 
 def _iso(text: str) -> str:
@@ -129,13 +157,27 @@ def _utf8(text: str) -> str:
 
 
 def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _one_of(feature: Feature) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if value not in (feature.categories or ()):
+            raise ValueError("not a known value")
+        return value
+
+    return check
 
 
 def _annotation(feature: Feature) -> Any:
     kind: Any
-    if feature.categories is not None and feature.closed:
+    if feature.closed and feature.dtype in ("float64", "float32"):
+        kind = Annotated[float, AfterValidator(_one_of(feature))]
+    elif feature.categories is not None and feature.closed:
         kind = Literal[feature.categories]
+        kind = Annotated[kind, BeforeValidator(_whole)] if feature.dtype == "int64" else kind
     elif feature.dtype in ("datetime", "datetime-string"):
         kind = Annotated[str, AfterValidator(_iso), Field(json_schema_extra={"format": "date-time"})]
     elif feature.dtype == "string":
@@ -143,12 +185,14 @@ def _annotation(feature: Feature) -> Any:
     elif feature.dtype == "bool":
         kind = bool
     elif feature.dtype == "int64":
-        kind = Annotated[int, Field(ge=INT64_MIN, le=INT64_MAX), BeforeValidator(_whole)]
+        largest = magnitude(feature)
+        lowest, highest = (INT64_MIN, INT64_MAX) if largest is None else (-int(largest), int(largest))
+        kind = Annotated[int, Field(ge=lowest, le=highest), BeforeValidator(_whole)]
     else:
         bound = magnitude(feature)
         least = None if bound is None else -bound
         kind = Annotated[float, Field(allow_inf_nan=False, ge=least, le=bound)]
-    return kind | None if feature.nullable or not feature.required else kind
+    return kind | None if feature.takes_null else kind
 
 
 def _field(feature: Feature) -> Any:

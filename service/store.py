@@ -37,9 +37,11 @@ from service.errors import (
 )
 from service.manifest import NAME, VERSION, Manifest, PackedFile, read_manifest
 from service.runtimes import RUNTIMES, Policy, Runtime, Source
-from service.runtimes.joblib import skew_detail
+from service.runtimes.base import skew_detail
 
 MANIFEST = "manifest.json"
+ACTIVE = "active"
+DEFAULT = "default"
 MAX_MANIFEST_BYTES = 16 * 2**20
 READ_BYTES = 2**20
 MAJOR_ONLY = {"numpy"}
@@ -72,7 +74,7 @@ class Store:
         versions = self.versions().get(name)
         if not versions:
             raise UnknownModel(f"no package is called {shorten(name)!r}; `flask models` lists what there is")
-        pointed = _read_pointer(self._folder / name / "active")
+        pointed = _read_pointer(self._folder / name / ACTIVE)
         if pointed is not None and pointed not in versions:
             log.error("%s: the active version %r is not there; the newest answers instead", name, shorten(pointed))
         return pointed if pointed in versions else versions[-1]
@@ -80,7 +82,7 @@ class Store:
     def default(self) -> str | None:
         """Return the name of the model that answers when a request names none; a sole model is its own default."""
         names = list(self.versions())
-        pointed = _read_pointer(self._folder / "default")
+        pointed = _read_pointer(self._folder / DEFAULT)
         if pointed in names:
             return pointed
         if pointed is not None:
@@ -94,13 +96,15 @@ class Store:
             UnknownModel, UnknownVersion: If there is no such package.
         """
         chosen = version or self.active(name)
-        versions = self.versions().get(name, [])
+        versions = self.versions().get(name)
+        if not versions:
+            raise UnknownModel(f"no package is called {shorten(name)!r}; `flask models` lists what there is")
         if chosen not in versions:
             raise UnknownVersion(f"{name} has no version {shorten(chosen)!r}; it has {', '.join(versions)}")
         if version is not None:
-            _write_pointer(self._folder / name / "active", version)
+            _write_pointer(self._folder / name / ACTIVE, version)
         if default:
-            _write_pointer(self._folder / "default", name)
+            _write_pointer(self._folder / DEFAULT, name)
         return chosen
 
     def manifest(self, name: str, version: str) -> Manifest:
@@ -140,8 +144,8 @@ class Store:
                     pass
         module = RUNTIMES[artifact.runtime]
         with _verified(folder, manifest.file(artifact.file), manifest.label) as stream:
-            model = module.load(stream, Source(manifest.label, manifest.skops_types), policy)
-        return module.bind(model, manifest.signature, artifact.layout)
+            loaded = module.load(stream, Source(manifest.label, manifest.skops_types), policy)
+        return module.bind(loaded.model, manifest.signature, artifact.layout)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -159,6 +163,8 @@ class Store:
         Raises:
             PackingError: With the rule that it breaks.
         """
+        if name == DEFAULT or version == ACTIVE:
+            raise PackingError(f"{DEFAULT!r} as a name and {ACTIVE!r} as a version are reserved; say others")
         if not NAME.fullmatch(name):
             raise PackingError(
                 f"the name {shorten(name)!r} must be 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit; "
@@ -247,6 +253,8 @@ def _check_libraries(manifest: Manifest, policy: Policy) -> None:
     artifact = manifest.artifacts[0]
     if artifact.runtime not in RUNTIMES:
         raise InvalidManifest(f"{manifest.label}: there is no runtime {artifact.runtime!r}; use {', '.join(RUNTIMES)}")
+    if artifact.layout not in RUNTIMES[artifact.runtime].LAYOUTS:
+        raise InvalidManifest(f"{manifest.label}: the runtime {artifact.runtime} has no layout {artifact.layout!r}")
     for library in RUNTIMES[artifact.runtime].LIBRARIES:
         _installed(library, manifest.label)
     for library, made_with in manifest.libraries.items():

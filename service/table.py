@@ -37,6 +37,7 @@ _WANTED = {
     "datetime": "an ISO 8601 date or time as text",
     "datetime-string": "an ISO 8601 date or time as text",
 }
+LARGEST_FLOAT64 = 1.797e308
 _MISSING = object()
 
 
@@ -81,10 +82,15 @@ class Faults:
         self.listed: list[Fault] = []
         self.total = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether further faults are only counted."""
+        return len(self.listed) >= MAX_FAULTS
+
     def add(self, code: str, detail: str, row: int | None = None, feature: str | None = None) -> None:
         """Take note of one fault."""
         self.total += 1
-        if len(self.listed) < MAX_FAULTS:
+        if not self.full:
             self.listed.append(Fault(code, detail, row, None if feature is None else shorten(feature)))
 
     def raise_if_any(self) -> None:
@@ -123,12 +129,12 @@ def table_from_columns(signature: Signature, columns: Mapping[str, Any]) -> Tabl
         InvalidInstances: If any value does not fit, or the columns differ in length.
     """
     faults = Faults()
-    lengths = {name: len(values) for name, values in columns.items() if isinstance(values, Sequence)}
+    lengths = {name: len(values) for name, values in columns.items() if isinstance(values, list | tuple)}
     n_rows = max((lengths[name] for name in lengths), default=0)
     _check_names(signature, columns.keys(), faults)
     cells: list[Sequence[Any]] = []
     for feature in signature.features:
-        values = columns.get(feature.name, [None] * n_rows)
+        values = columns.get(feature.name, [_MISSING if feature.required else None] * n_rows)
         if not isinstance(values, list | tuple):
             faults.add("invalid-instance", "expected a list of values, one a row", feature=feature.name)
         elif len(values) != n_rows:
@@ -159,13 +165,16 @@ def _row_cells(signature: Signature, index: int, row: Any, faults: Faults) -> Se
 
 
 def _check_names(signature: Signature, found: Iterable[str], faults: Faults, row: int | None = None) -> None:
-    names = found if isinstance(found, set) else set(found)
-    if names == set(signature.names):
+    names, known = set(found), set(signature.names)
+    if names == known:
         return
-    for feature in signature.features:
-        if feature.required and feature.name not in names:
-            faults.add("missing-feature", f"{shorten(feature.name)!r} is missing", row, feature.name)
-    for name in sorted(names - set(signature.names)):
+    missing = [f.name for f in signature.features if f.required and f.name not in names]
+    if faults.full:
+        faults.total += len(missing) + len(names - known)
+        return
+    for name in missing:
+        faults.add("missing-feature", f"{shorten(name)!r} is missing", row, name)
+    for name in sorted(names - known):
         faults.add("unknown-feature", f"{shorten(name)!r} is not a feature of this model", row, name)
 
 
@@ -190,16 +199,16 @@ def check_column(feature: Feature, values: Sequence[Any], faults: Faults) -> Col
 def _column_at_once(feature: Feature, values: Sequence[Any]) -> Column | None:
     """Convert a column that needs no look at single cells; None means that some cell may be at fault."""
     kinds = set(map(type, values))
-    if feature.nullable:
+    if feature.takes_null:
         kinds.discard(type(None))
     if feature.dtype in ("float64", "float32") and kinds <= {float, int} and not feature.closed:
         try:
-            column: Column = np.array(values, dtype=feature.dtype)  # None becomes NaN
+            column: Column = np.array(values, dtype="float64")  # None becomes NaN
         except OverflowError:
             return None
         bound = magnitude(feature)
         fits = np.isfinite(column) if bound is None else np.abs(column) <= bound
-        return column if fits.sum() + values.count(None) == len(values) else None
+        return column.astype(feature.dtype) if fits.sum() + values.count(None) == len(values) else None
     if feature.dtype == "string" and kinds <= {str} and not feature.closed:
         try:
             "".join(filter(None, values)).encode()
@@ -223,7 +232,7 @@ def _column_by_cell(feature: Feature, values: Sequence[Any], faults: Faults) -> 
             cell = _filler(feature)
         checked.append(cell)
     column = np.empty(len(checked), dtype=NUMPY_DTYPES[feature.dtype])
-    if feature.nullable and feature.dtype in ("int64", "bool"):
+    if feature.takes_null and feature.dtype in ("int64", "bool"):
         column = column.astype(object)
     column[:] = checked
     return column
@@ -241,12 +250,12 @@ def check_cell(feature: Feature, value: Any) -> tuple[str | None, Any]:
         (None, the value as the column holds it), or (the fault's code, what is wrong with the value).
     """
     if value is None:
-        if feature.nullable or not feature.required:
+        if feature.takes_null:
             return None, math.nan if feature.dtype in ("float64", "float32") else None
         return "invalid-instance", f"{shorten(feature.name)!r} is null and the model takes no missing value here"
     fault, cell = _CHECKS[feature.dtype](feature, value)
     if fault is None and feature.closed and cell not in (feature.categories or ()):
-        known = shorten(", ".join(map(str, feature.categories or ())), 120)
+        known = shorten(", ".join(map(str, (feature.categories or ())[:MAX_FAULTS])), 120)
         return "invalid-instance", f"{describe(value)} is not a known value; known are {known}"
     return fault, cell
 
@@ -256,7 +265,9 @@ def describe(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {ascii(shorten(value, 40))}"
+        return f"the text {shorten(value, 40)!r}"
+    if isinstance(value, float) and math.isinf(value):
+        return "a very large number"
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**40):
         return f"the number {value}"
     names: dict[type, str] = {type(None): "null", list: "a list", dict: "an object", int: "a very large number"}
@@ -276,7 +287,8 @@ def _check_float(feature: Feature, value: Any) -> tuple[str | None, Any]:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number) or (bound is not None and abs(number) > bound):
-        return "number-out-of-range", f"{describe(value)} is too large; the model computes up to {bound or 1.8e308:.3g}"
+        largest = bound or LARGEST_FLOAT64
+        return "number-out-of-range", f"{describe(value)} is too large; the model computes up to {largest:.3g}"
     return None, number
 
 
@@ -287,8 +299,9 @@ def _check_int(feature: Feature, value: Any) -> tuple[str | None, Any]:
         return "number-out-of-range", "the number is too large for a 64-bit integer"
     if type(value) is not int:
         return _mismatch(feature, value)
-    if not INT64_MIN <= value <= INT64_MAX:
-        return "number-out-of-range", f"{describe(value)} does not fit into a 64-bit integer"
+    bound = magnitude(feature)
+    if not INT64_MIN <= value <= INT64_MAX or (bound is not None and abs(value) > bound):
+        return "number-out-of-range", f"{describe(value)} does not fit into the integers that the model computes in"
     return None, value
 
 

@@ -19,6 +19,14 @@ from service.settings import Settings
 from service.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
+PLATFORM_VARIABLES = {
+    "AIP_HTTP_PORT",
+    "GAE_MEMORY_MB",
+    "PORT",
+    "SAGEMAKER_BIND_TO_PORT",
+    "WEB_CONCURRENCY",
+    "WEB_CONCURRENCY_SET_BY",
+}
 PENGUIN = {
     "bill_length_mm": 39.1,
     "bill_depth_mm": 18.7,

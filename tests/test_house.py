@@ -16,7 +16,7 @@ from tests.conftest import PENGUIN, ROOT
 
 SERVICE = ROOT / "service"
 ORDER = [
-    {"errors"},
+    {"errors", "logs"},
     {"signature"},
     {"manifest", "table"},
     {"runtimes", "protocols"},
@@ -24,7 +24,7 @@ ORDER = [
     {"predictor"},
     {"catalogue"},
     {"web", "packing"},
-    {"settings", "logs", "capacity"},
+    {"settings", "capacity"},
     {"commands"},
     {"command_line"},
     {"__init__"},

@@ -138,10 +138,14 @@ def test_ending_answers_what_is_in_flight(ending: str, stocked: Path) -> None:
 def test_openmp_model_survives_the_fork(arguments: str, stocked: Path) -> None:
     """A model that computes with OpenMP threads answers in every worker, even where somebody switched preloading on."""
     with running(stocked, OMP_NUM_THREADS="2", WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=arguments) as server:
-        for _ in range(30):
-            assert server.predict([[1, 1, 1, 1]] * 40, "/v1/models/boosting:predict")[0] == 200
-        workers = {line["pid"] for line in server.lines() if line.get("model") == "boosting"}
-    assert len(workers) == 2
+        workers: set[int] = set()
+        with ThreadPoolExecutor(8) as pool:
+            while len(workers) < 2:  # a worker that hangs is never seen, and the requests to it time out
+                asked = [
+                    pool.submit(server.predict, [[1, 1, 1, 1]] * 40, "/v1/models/boosting:predict") for _ in range(32)
+                ]
+                assert {answer.result()[0] for answer in asked} == {200}
+                workers = {line["pid"] for line in server.lines() if line.get("model") == "boosting"}
 
 
 def test_flipped_byte_refuses_one_model_and_not_the_other(stocked: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from service.errors import ServiceError
 @contextmanager
 def plain_errors(as_json: bool = False) -> Iterator[None]:
     """Turn an error of ours into a message and exit status 1, without a traceback."""
-    logging.getLogger("service").addHandler(logging.NullHandler())  # the message below says it all
-    logging.getLogger("service").propagate = False
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # the message below says it all
     try:
         yield
     except ServiceError as error:
@@ -27,6 +27,8 @@ def plain_errors(as_json: bool = False) -> Iterator[None]:
             sys.exit(1)
         lines = [f"  row {f.row}, {f.feature}: {f.detail}" for f in error.faults if f.row is not None]
         raise click.ClickException("\n".join([error.detail, *lines[:5]])) from error
+    finally:
+        logging.disable(before)
 
 
 def echo_json(document: Any) -> None:

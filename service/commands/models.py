@@ -43,7 +43,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
             raise click.UsageError("say a VERSION, or --default, or both")
         with plain_errors(as_json):
             chosen = store.activate(name, version, default=default)
-        document = {"name": name, "active": chosen, "default": store.default() == name}
+            document = {"name": name, "active": chosen, "default": store.default() == name}
         if as_json:
             echo_json(document)
         else:

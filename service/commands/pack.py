@@ -17,6 +17,9 @@ from service.settings import DEFAULT_PORT, Settings
 from service.signature import Dtype
 from service.store import Store
 
+TABS = {"\\t": "\t", "tab": "\t"}
+"""How a tab is written where a shell makes it hard."""
+
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
     """Make the command."""
@@ -65,11 +68,12 @@ def _choices(said: dict[str, Any]) -> Choices:
     for name, dtype in dtypes.items():
         if dtype not in get_args(Dtype):
             raise PackingError(f"--dtype {name}={dtype} is no type; types are {', '.join(get_args(Dtype))}")
-    if len(said["separator"]) != 1:
+    separator = TABS.get(said["separator"], said["separator"])
+    if len(separator) != 1:
         raise PackingError(f"--separator {said['separator']!r} must be one character")
     return Choices(
         targets=said["target"],
-        separator=said["separator"],
+        separator=separator,
         dtypes=dtypes,
         drop=said["drop"],
         nullable=said["nullable"],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -15,7 +17,7 @@ import click
 
 from service.catalogue import open_package
 from service.commands.console import plain_errors
-from service.errors import InvalidCsv, ServiceError, UnknownParameter
+from service.errors import InvalidCsv, ServiceError, UnknownParameter, UnknownVersion, shorten
 from service.predictor import Predictor
 from service.protocols.csv_body import csv_table, open_csv, write_csv
 from service.settings import Settings
@@ -36,9 +38,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     @click.option("--drop", multiple=True, help="A column of the file that is no feature, such as the target.")
     @click.option("--probabilities", is_flag=True, help="Answer class probabilities too.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row instead of CSV.")
-    @click.option(
-        "--output", "-o", type=click.File("wb", atomic=True), default="-", help="Write there, not to standard output."
-    )
+    @click.option("--output", "-o", type=click.Path(), default="-", help="Write there, not to standard output.")
     def predict(
         name: str,
         rows: str,
@@ -46,14 +46,14 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         drop: tuple[str, ...],
         probabilities: bool,
         as_json: bool,
-        output: BinaryIO,
+        output: str,
     ) -> None:
         """Score a CSV file ROWS with its header, or - for standard input, with model NAME."""
-        with plain_errors(), _open_rows(rows) as lines, _progress(rows) as bar:
+        with plain_errors(), _open_rows(rows) as lines, _open_target(output) as target, _progress(rows) as bar:
             predictor = _open(Store(settings.models_dir), settings, name, version)
             for first, response in score(predictor, lines, probabilities, drop):
-                output.write(_json_lines(response) if as_json else write_csv(response, header=first))
-                bar.update(len(response.predictions))
+                target.write(_json_lines(response) if as_json else write_csv(response, header=first))
+                bar.update(lines.buffer.tell() - bar.pos if bar.length else 0)
 
     yield predict
 
@@ -89,12 +89,16 @@ def _table(predictor: Predictor, header: list[str], block: list[list[str]], done
         return csv_table(predictor.manifest.signature, header, block)
     except ServiceError as error:
         if done:
-            raise InvalidCsv(f"in the block of rows from {done} on: {error.detail}", faults=error.faults) from error
+            faults = [replace(fault, row=fault.row + done) for fault in error.faults if fault.row is not None]
+            raise type(error)(f"in the rows from {done} on: {error.detail}", faults=faults) from error
         raise
 
 
 def _open(store: Store, settings: Settings, name: str, version: str | None) -> Predictor:
-    entry = open_package(store, name, version or store.active(name), settings.policy)
+    active = store.active(name)
+    if version is not None and version not in store.versions()[name]:
+        raise UnknownVersion(f"{name} has no version {shorten(version)!r}; `flask models` lists what there is")
+    entry = open_package(store, name, version or active, settings.policy)
     if isinstance(entry, ServiceError):
         raise entry
     return entry
@@ -108,6 +112,28 @@ def _open_rows(path: str) -> Iterator[TextIO]:
         yield lines
 
 
+@contextmanager
+def _open_target(path: str) -> Iterator[BinaryIO]:
+    """Open a file that takes its place only when it is whole, or standard output."""
+    if path == "-":
+        yield sys.stdout.buffer
+        return
+    special = Path(path).exists() and not Path(path).is_file()  # a pipe or a device has nothing to replace
+    fresh = Path(path) if special else Path(path).with_name(f".{Path(path).name}.new")
+    try:
+        target = fresh.open("wb")
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with target:
+            yield target
+        if not special:
+            os.replace(fresh, path)
+    finally:
+        if not special:
+            fresh.unlink(missing_ok=True)
+
+
 def _open_file(path: str) -> BinaryIO:
     try:
         return open(path, "rb")
@@ -119,8 +145,7 @@ def _progress(path: str) -> Any:
     """Show on a terminal how far a large file is; a small one is done before it could be read."""
     size_bytes = 0 if path == "-" else Path(path).stat().st_size
     hidden = size_bytes < LONG_BYTES or not sys.stderr.isatty()
-    n_rows = 0 if hidden else max(Path(path).read_bytes().count(b"\n") - 1, 1)
-    return click.progressbar(length=n_rows, label="scoring", file=sys.stderr, hidden=hidden)
+    return click.progressbar(length=0 if hidden else size_bytes, label="scoring", file=sys.stderr, hidden=hidden)
 
 
 def _json_lines(response: PredictResponse) -> bytes:

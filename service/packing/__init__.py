@@ -20,7 +20,7 @@ from service.manifest import Artifact, Cost, Layout, Manifest
 from service.packing import golden, measure, statistics, trials
 from service.packing.sample import Sample, infer_dtype, looks_like_dates, read_sample
 from service.packing.trials import Candidate
-from service.runtimes import RUNTIMES, Facts, Policy, RuntimeModule, Source
+from service.runtimes import RUNTIMES, Facts, Loaded, Policy, RuntimeModule, Source
 from service.signature import Dtype, Feature, Label, Output, Signature
 from service.store import Store, add_file, write_manifest
 from service.table import Column, Table, table_from_columns
@@ -81,10 +81,10 @@ def pack(
     sample = read_sample(sample_file, choices.separator)
     tell("loading the model")
     runtime, module = _runtime(model_file)
-    model = _load(model_file, module, policy)
-    facts = module.examine(model)
+    loaded = _load(model_file, module, policy)
+    facts = module.examine(loaded.model)
     tell("finding out what it takes")
-    study = _Study(module, model, facts, sample, choices)
+    study = _Study(module, loaded.model, facts, sample, choices)
     study.run()
     libraries = {library: metadata.version(library) for library in facts.libraries}
     with store.staging() as folder:
@@ -102,7 +102,7 @@ def pack(
             artifacts=(Artifact(runtime=runtime, file=entry.name, layout=study.candidate.layout),),
             libraries=libraries,
             environment=_environment(),
-            skops_types=facts.types,
+            skops_types=loaded.types,
             golden=golden.choose_golden(study.candidate, study.rows, study.predictions),
             metrics=study.metrics,
             statistics=statistics.describe_columns(study.candidate.signature, study.table),
@@ -131,7 +131,7 @@ class _Study:
         self._settle_missing()
         self._settle_categories()
         self._settle_limits()
-        self.table = self._table(self.candidate.signature)
+        self.table = _table(self._sample, self.candidate.signature)
         self.rows = self._rows()
         self._settle_outputs()
 
@@ -147,7 +147,7 @@ class _Study:
                 f"{shorten(', '.join(columns), 200)}; name the target with --target and others with --drop until "
                 f"{n_features} are left, in the order of the training"
             )
-        if n_features is None and len(columns) != 1:
+        if n_features is None and len(columns) != 1 and self._facts.layout is None:
             raise PackingError(
                 "the model does not say how many columns it takes, as text models do; leave the one that it takes, by "
                 f"--target and --drop, out of: {shorten(', '.join(columns), 200)}"
@@ -161,8 +161,17 @@ class _Study:
             for signature in self._signatures(names)
             for layout in ([self._choices.layout] if self._choices.layout else self._layouts(signature))
         ]
-        tables = [self._table(candidate.signature) for candidate in candidates]
-        return trials.choose(candidates, tables, "--layout, or --dtype COLUMN=datetime-string or COLUMN=datetime")[0]
+        whole = self._sample.whole_rows(names)
+        sample = self._sample.rows(whole) if whole else self._sample
+        tables = [_table(sample, candidate.signature) for candidate in candidates]
+        try:
+            return trials.choose(candidates, tables, "--layout, or --dtype COLUMN=datetime-string or COLUMN=datetime")
+        except PackingError as error:
+            if whole:
+                raise
+            raise PackingError(
+                f"every row of the sample misses a value; give whole rows, or: {error.detail}"
+            ) from error
 
     def _layouts(self, signature: Signature) -> list[Layout]:
         return trials.possible_layouts(self._facts, signature.features)
@@ -230,7 +239,8 @@ class _Study:
         closed = {}
         for feature in self.candidate.signature.features:
             probe = feature.model_copy(update={"categories": known[feature.name]})
-            tried = feature.dtype == "string" or (feature.dtype == "int64" and known[feature.name] is not None)
+            numeric = feature.dtype in ("int64", "float64", "float32")
+            tried = feature.dtype == "string" or (numeric and known[feature.name] is not None)
             closed[feature.name] = tried and not trials.takes_unseen(self.candidate, plain, probe)
             if closed[feature.name] and not self._is_certain(feature.name):
                 raise PackingError(
@@ -244,9 +254,9 @@ class _Study:
 
     def _known_values(self, feature: Feature) -> tuple[str, ...] | tuple[int, ...] | None:
         if feature.name in self._choices.categories:
-            return self._choices.categories[feature.name]
+            return _said_categories(feature, self._choices.categories[feature.name])
         known = self._facts.categories.get(feature.name)
-        wanted: type = {"string": str, "int64": int}.get(feature.dtype, object)
+        wanted: type = str if feature.dtype == "string" else int
         if known is not None and all(type(value) is wanted for value in known):
             return known
         if feature.dtype != "string":
@@ -265,8 +275,10 @@ class _Study:
             facts: dict[str, Any] = {"example": plain[feature.name]}
             if numbers and feature.dtype in ("float64", "float32", "int64"):
                 facts |= {"minimum": min(numbers), "maximum": max(numbers)}
-            if feature.dtype == "float64":
+            if feature.dtype == "float64" and not feature.closed:
                 facts["largest"] = trials.largest_number(self.candidate, plain, feature.name)
+            elif feature.dtype == "int64" and not feature.closed:
+                facts["largest"] = trials.largest_whole_number(self.candidate, plain, feature.name)
             limits[feature.name] = facts
         self._update(lambda f: limits[f.name])
 
@@ -275,25 +287,31 @@ class _Study:
         self.predictions = self.candidate.answer(self.table).predictions
         classes = self._classes()
         n_outputs = 1 if self.predictions.ndim == 1 else self.predictions.shape[1]
+        answers = self.predictions.reshape(len(self.predictions), -1).T
         targets = self._choices.targets
         names = targets if len(targets) == n_outputs else [f"output_{i}" for i in range(n_outputs)]
         if n_outputs == 1 and not targets:
             names = ["prediction"]
         outputs = tuple(
-            Output(name=output, dtype=_dtype_of(self.predictions), classes=_labels(classes, index, n_outputs))
+            Output(name=output, dtype=_dtype_of(answers[index]), classes=_labels(classes, index, n_outputs))
             for index, output in enumerate(names)
         )
         signature = self.candidate.signature.model_copy(update={"outputs": outputs})
         self.candidate = replace(self.candidate, signature=signature)
-        truths = [statistics.target_values(self._sample, target, self.predictions) for target in targets]
-        self.task = statistics.settle_task(self._facts.task, targets, truths)
+        columns = answers if len(targets) == n_outputs else [self.predictions] * len(targets)
+        truths = [
+            statistics.target_values(self._sample, target, column)
+            for target, column in zip(targets, columns, strict=True)
+        ]
+        task = "classification" if self._choices.classes else self._facts.task
+        self.task = statistics.settle_task(task, targets, truths)
         self.metrics = statistics.measure_quality(self.task, names, truths, self.predictions)
 
     def _classes(self) -> tuple[tuple[Label, ...], ...] | None:
         named = self._choices.classes
         if not named:
             return trials.class_labels(self.candidate, self.table, self._facts)
-        labels: tuple[Label, ...] = tuple(map(int, named)) if self.predictions.dtype.kind in "iu" else named
+        labels = _said_classes(named, self.predictions)
         classes = trials.class_labels(self.candidate, self.table, replace(self._facts, classes=(labels,)))
         if classes is None:
             raise PackingError(f"--classes names {len(named)} labels, and the model answers no such probabilities")
@@ -312,13 +330,14 @@ class _Study:
         columns = [self._sample.values(feature) for feature in features]
         return [dict(zip(self.candidate.signature.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def _table(self, signature: Signature) -> Table:
-        return table_from_columns(signature, {f.name: self._sample.values(f) for f in signature.features})
-
     def _update(self, facts: Callable[[Feature], Mapping[str, Any]]) -> None:
         features = tuple(f.model_copy(update=dict(facts(f))) for f in self.candidate.signature.features)
         signature = self.candidate.signature.model_copy(update={"features": features})
         self.candidate = replace(self.candidate, signature=signature)
+
+
+def _table(sample: Sample, signature: Signature) -> Table:
+    return table_from_columns(signature, {f.name: sample.values(f) for f in signature.features})
 
 
 def _runtime(model_file: Path) -> tuple[str, RuntimeModule]:
@@ -329,7 +348,7 @@ def _runtime(model_file: Path) -> tuple[str, RuntimeModule]:
     raise PackingError(f"{model_file.name} ends in none of {known}; save the model in one of these formats")
 
 
-def _load(model_file: Path, module: RuntimeModule, policy: Policy) -> Any:
+def _load(model_file: Path, module: RuntimeModule, policy: Policy) -> Loaded:
     try:
         with model_file.open("rb") as stream:
             return module.load(stream, Source(model_file.name), policy)
@@ -385,6 +404,26 @@ def _dtype_of(predictions: Column) -> Dtype:
             frozenset(kinds), "string"
         )
     return DTYPES_BY_KIND.get(predictions.dtype.kind, "string")
+
+
+def _said_categories(feature: Feature, said: tuple[str, ...]) -> tuple[str, ...] | tuple[int, ...]:
+    if feature.dtype == "string":
+        return said
+    try:
+        return tuple(int(value) for value in said)
+    except ValueError as error:
+        raise PackingError(
+            f"--categories {feature.name}: the column holds whole numbers, and one of these is none"
+        ) from error
+
+
+def _said_classes(said: tuple[str, ...], predictions: Column) -> tuple[Label, ...]:
+    if predictions.dtype.kind not in "iu":
+        return said
+    try:
+        return tuple(int(label) for label in said)
+    except ValueError as error:
+        raise PackingError("--classes: the model predicts whole numbers, and one of these labels is none") from error
 
 
 def _environment() -> dict[str, str]:

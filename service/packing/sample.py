@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from service.errors import PackingError, shorten
-from service.protocols.csv_body import BOOLEANS, FLOAT, INTEGER, parse_cell
+from service.protocols.csv_body import BOOLEANS, FLOAT, INTEGER, SPACES, parse_cell
 from service.signature import INT64_MAX, INT64_MIN, Dtype, Feature, parse_datetime
 
 MISSING_WORDS = frozenset(
@@ -18,6 +19,8 @@ MISSING_WORDS = frozenset(
 )
 """What `pandas.read_csv` takes as missing, and so what the model saw. Source: pandas 3.1 read_csv, read 2026-11-22."""
 
+MAX_NAME = 256
+MAX_NUMBER_CHARACTERS = 1000
 SEPARATORS = {";": "semicolon", "\t": "tab", "|": "vertical bar"}
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
 
@@ -46,6 +49,11 @@ class Sample:
             self._typed[key] = [None if c in MISSING_WORDS else parse_cell(feature, ("",), c) for c in cells]
         return self._typed[key]
 
+    def whole_rows(self, names: list[str]) -> list[int]:
+        """Return the numbers of the rows that miss nothing in these columns."""
+        columns = [self.columns[name] for name in names]
+        return [row for row in range(self.n_rows) if not any(column[row] in MISSING_WORDS for column in columns)]
+
     def rows(self, keep: list[int]) -> Sample:
         """Return the sample with only these rows."""
         return Sample({name: [cells[row] for row in keep] for name, cells in self.columns.items()}, len(keep))
@@ -70,6 +78,7 @@ def read_sample(path: Path, separator: str) -> Sample:
     if not rows or not any(rows[0]):
         raise PackingError(f"the sample {path} is empty; give the rows that the model was trained on, with a header")
     header, *body = rows
+    header = [name or f"Unnamed: {index}" for index, name in enumerate(header)]  # as pandas names an index column
     _check_header(header, separator, path)
     if not body:
         raise PackingError(f"the sample {path} has a header and no row; give at least one, better a hundred")
@@ -80,7 +89,7 @@ def read_sample(path: Path, separator: str) -> Sample:
 
 
 def _parse(text: str, separator: str, path: Path) -> list[list[str]]:
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         return [row for row in reader if row]
     except csv.Error as error:
@@ -95,6 +104,9 @@ def _check_header(header: list[str], separator: str, path: Path) -> None:
                     f"the sample {path} has one column called {shorten(header[0])!r}; it looks separated by {name}s: "
                     f"say --separator {other!r}"
                 )
+    long = [name for name in header if len(name) > MAX_NAME]
+    if long:
+        raise PackingError(f"the sample's column {shorten(long[0])!r} has a name of more than {MAX_NAME} characters")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise PackingError(f"the sample's header names {shorten(twice[0])!r} twice; rename one of them")
@@ -105,13 +117,17 @@ def infer_dtype(cells: list[str], *, has_missing: bool) -> Dtype:
 
     A whole-number column with missing values is float64, as in pandas.
     """
-    if cells and all(cell.strip().lower() in BOOLEANS for cell in cells) and not has_missing:
+    if cells and all(cell.strip(SPACES).lower() in BOOLEANS for cell in cells) and not has_missing:
         return "bool"
-    if cells and all(INTEGER.fullmatch(cell.strip()) and "." not in cell for cell in cells) and not has_missing:
-        return "int64" if all(INT64_MIN <= int(cell) <= INT64_MAX for cell in cells) else "float64"
-    if all(FLOAT.fullmatch(cell.strip()) for cell in cells):
+    if cells and all(INTEGER.fullmatch(cell.strip(SPACES)) and "." not in cell for cell in cells) and not has_missing:
+        return "int64" if all(_fits_int64(cell) for cell in cells) else "float64"
+    if all(FLOAT.fullmatch(cell.strip(SPACES)) for cell in cells):
         return "float64"
     return "string"
+
+
+def _fits_int64(cell: str) -> bool:
+    return len(cell) < MAX_NUMBER_CHARACTERS and INT64_MIN <= int(cell) <= INT64_MAX
 
 
 def looks_like_dates(cells: list[str]) -> bool:

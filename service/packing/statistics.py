@@ -44,10 +44,9 @@ def _describe(feature: Feature, column: Column) -> Statistics:
 
 def target_values(sample: Sample, target: str, predictions: Column) -> list[Any]:
     """Return the target column as values of the type that the model predicts; None where missing or unreadable."""
-    cells = sample.columns[target]
-    kind = infer_dtype(sample.present(target), has_missing=False)
-    feature = Feature(name=target, dtype="string" if predictions.dtype.kind in "UO" and kind == "string" else kind)
-    return sample.values(feature.model_copy(update={"dtype": kind})) if kind != "string" else list(cells)
+    texts = any(isinstance(value, str) for value in predictions.flat)
+    dtype = "string" if texts else infer_dtype(sample.present(target), has_missing=False)
+    return sample.values(Feature(name=target, dtype=dtype))
 
 
 def settle_task(task: Task, targets: Sequence[str], truths: Sequence[list[Any]]) -> Task:

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import PackingError, ServiceError, shorten
+from service.errors import PackingError, shorten
 from service.manifest import Layout
 from service.predictor import all_finite
 from service.runtimes import Facts, Outputs, RuntimeModule
-from service.signature import LARGEST_FLOAT32, TEXTS, Feature, Output, Signature
+from service.signature import INT64_MAX, LARGEST_FLOAT32, TEXTS, Feature, Output, Signature
 from service.table import Column, Table, table_from_rows
 
 UNSEEN = "anyport-unseen-value"
 LARGEST_FLOAT64 = 1.7e308
 SMALLEST_LIMIT = 1e6
+INT32_MAX = 2**31 - 1
 
 log = logging.getLogger(__name__)
 
@@ -74,18 +75,18 @@ def possible_layouts(facts: Facts, features: Sequence[Feature]) -> list[Layout]:
     return ["column", "frame", "matrix"] if len(features) == 1 else ["frame", "matrix"]
 
 
-def choose(candidates: list[Candidate], tables: list[Table], flag: str) -> tuple[Candidate, Table]:
+def choose(candidates: list[Candidate], tables: list[Table], flag: str) -> Candidate:
     """Return the first candidate that answers its table.
 
     Raises:
         PackingError: If none does, with the model's own words; or if several do and answer differently, with the flag
             that decides.
     """
-    answers: list[tuple[Candidate, Table, Outputs]] = []
+    answers: list[tuple[Candidate, Outputs]] = []
     failures = []
     for candidate, table in zip(candidates, tables, strict=True):
         try:
-            answers.append((candidate, table, candidate.answer(table)))
+            answers.append((candidate, candidate.answer(table)))
         except Exception as error:  # a model may raise anything at what it does not take
             failures.append(f"{candidate.layout}: {type(error).__name__}: {shorten(str(error), 300)}")
     if not answers:
@@ -95,10 +96,10 @@ def choose(candidates: list[Candidate], tables: list[Table], flag: str) -> tuple
             + ". Give the columns that it was trained on, "
             "before any preparation outside of it, with their types by --dtype COLUMN=TYPE where the model wants others"
         )
-    first = answers[0][2].predictions
-    if any(not np.array_equal(first, other.predictions) for _, _, other in answers[1:]):
+    chosen, first = answers[0]
+    if any(not np.array_equal(first.predictions, other.predictions) for _, other in answers[1:]):
         raise PackingError(f"the model answers differently depending on how it gets its rows; say which with {flag}")
-    return answers[0][0], answers[0][1]
+    return chosen
 
 
 def takes_missing(candidate: Candidate, row: dict[str, Any], name: str) -> bool:
@@ -134,6 +135,15 @@ def largest_number(candidate: Candidate, row: dict[str, Any], name: str) -> floa
     return float(10.0 ** int(low))
 
 
+def largest_whole_number(candidate: Candidate, row: dict[str, Any], name: str) -> float | None:
+    """Return the largest magnitude that a whole-number feature may have, None if that is the type's own."""
+
+    def takes(number: int) -> bool:
+        return candidate.takes([row | {name: number}, row | {name: -number}])
+
+    return None if takes(INT64_MAX) or not takes(INT32_MAX) else float(INT32_MAX)
+
+
 def class_labels(candidate: Candidate, table: Table, facts: Facts) -> tuple[tuple[Any, ...], ...] | None:
     """Return the labels behind the model's probabilities, for each output; None where it answers none."""
     if facts.classes is None:
@@ -142,7 +152,7 @@ def class_labels(candidate: Candidate, table: Table, facts: Facts) -> tuple[tupl
     asking = replace(candidate, signature=candidate.signature.model_copy(update={"outputs": outputs}))
     try:
         shares = asking.answer(table, probabilities=True).probabilities or ()
-    except (ServiceError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # a model may raise anything where it has no probabilities
         log.info("the model answers no probabilities: %s", error)
         return None
     fits = len(shares) == len(facts.classes) and all(

@@ -16,10 +16,12 @@ from service.errors import InvalidCsv, MissingFeature, TooManyRows, UnknownFeatu
 from service.signature import Feature, Signature
 from service.table import PredictResponse, Table, check_size, table_from_columns
 
-FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+FLOAT = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
 BOOLEANS = {"true": True, "false": False}
-MAX_INTEGER_CHARACTERS = 40
+SPACES = " \t"
+MAX_INTEGER_DIGITS = 40
+"""More digits are beyond 64 bits anyway, and reading them takes time that grows with the square of their number."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -77,19 +79,23 @@ def csv_table(signature: Signature, header: list[str], rows: list[list[str]]) ->
 
 def parse_cell(feature: Feature, missing: tuple[str, ...], cell: str) -> Any:
     """Read one cell as the value that it spells; text that is no such value stays text, for the check to refuse."""
-    if cell == "" or (cell in missing and (feature.nullable or not feature.required)):
+    if cell == "" or (feature.takes_null and cell in missing):
         return None
+    plain = cell.strip(SPACES)
     if feature.dtype in ("float64", "float32"):
-        number = cell.strip()
-        return float(number) if FLOAT.fullmatch(number) else cell
+        return float(plain) if FLOAT.fullmatch(plain) else cell
     if feature.dtype == "int64":
-        number = cell.strip()
-        if not INTEGER.fullmatch(number):
-            return cell
-        return int(number.partition(".")[0]) if len(number) < MAX_INTEGER_CHARACTERS else float(number)
+        return _whole_number(plain) if INTEGER.fullmatch(plain) else cell
     if feature.dtype == "bool":
-        return BOOLEANS.get(cell.strip().lower(), cell)
+        return BOOLEANS.get(plain.lower(), cell)
     return cell
+
+
+def _whole_number(text: str) -> int | float:
+    digits = text.partition(".")[0].lstrip("+-").lstrip("0")
+    if len(digits) > MAX_INTEGER_DIGITS:
+        return float(text)
+    return -int(digits or 0) if text.startswith("-") else int(digits or 0)
 
 
 def write_csv(response: PredictResponse, *, header: bool = True) -> bytes:
@@ -102,11 +108,12 @@ def write_csv(response: PredictResponse, *, header: bool = True) -> bytes:
         rows = [
             row + [share for output in outputs for share in output] for row, outputs in zip(rows, shares, strict=True)
         ]
+    lines = [[_safe(cell) for cell in row] for row in ([names] if header else []) + rows]
+    # The csv module would not quote a lone carriage return, and every reader would take it for the end of a row.
+    returns = any(isinstance(cell, str) and "\r" in cell for line in lines for cell in line)
     target = io.StringIO(newline="")
-    writer = csv.writer(target, lineterminator="\n")
-    if header:
-        writer.writerow(names)
-    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    writer = csv.writer(target, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL)
+    writer.writerows(lines)
     return target.getvalue().encode()
 
 
@@ -140,9 +147,10 @@ def _check_header(header: list[str], signature: Signature) -> None:
         raise InvalidCsv(f"there is no header; the first line must name the columns: {_wanted(signature)}")
     if len(set(header)) != len(header):
         raise InvalidCsv(f"a column stands twice in the header; the columns are {_wanted(signature)}")
-    unknown = [name for name in header if name not in signature.names]
-    if unknown:
-        raise UnknownFeature(f"{ascii(shorten(unknown[0]))} is no column of this model; they are {_wanted(signature)}")
+    known = set(signature.names)
+    unknown = next((name for name in header if name not in known), None)
+    if unknown is not None:
+        raise UnknownFeature(f"{shorten(unknown)!r} is no column of this model; they are {_wanted(signature)}")
     missing = [feature.name for feature in signature.features if feature.required and feature.name not in header]
     if missing:
         raise MissingFeature(f"the column {shorten(missing[0])!r} is missing; the columns are {_wanted(signature)}")

@@ -42,7 +42,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise DuplicateKey(f"the key {ascii(shorten(twice))} stands twice in one object; send it once")
+        raise DuplicateKey(f"the key {shorten(twice)!r} stands twice in one object; send it once")
     return document
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import (
+    Fault,
     InvalidDocument,
     InvalidInstances,
     MissingField,
@@ -28,6 +29,7 @@ REQUEST_TYPES = ("application/json", "text/csv")
 RESPONSE_TYPES = ("application/json", "text/csv")
 ERROR_TYPE = "application/problem+json"
 PROBLEMS = "/problems/"
+MAX_ERROR_BYTES = 8192
 
 FIELDS = {"instances", "inputs", "parameters"}
 SWITCHES = {"true": True, "false": False}
@@ -53,7 +55,9 @@ def decode_request(
         table = read_csv(body, signature, max_rows)
     else:
         document = _document(body)
-        wanted |= _parameters(document)
+        for name, value in _parameters(document).items():
+            if wanted.setdefault(name, value) != value:
+                raise UnknownParameter(f"the query says {name!r} and the body says otherwise; say it once")
         table = _table(document, signature, max_rows)
     probabilities = _probabilities(wanted, signature)
     return PredictRequest(table, probabilities)
@@ -84,15 +88,20 @@ def encode_error(error: ServiceError, request_id: str) -> bytes:
         "detail": shorten(error.detail, 500),
         "request_id": request_id,
     }
-    if error.faults:
-        document["errors"] = [
-            {"type": PROBLEMS + fault.code}
-            | ({} if fault.row is None else {"row": fault.row})
-            | ({} if fault.feature is None else {"feature": fault.feature})
-            | {"detail": shorten(fault.detail, 160)}
-            for fault in error.faults
-        ]
-    return write_json(document)
+    body = write_json(document)
+    faults = [_fault(fault) for fault in error.faults]
+    while faults:
+        whole = write_json(document | {"errors": faults})
+        if len(whole) <= MAX_ERROR_BYTES:
+            return whole
+        faults.pop()
+    return body
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    place = {"row": fault.row, "feature": fault.feature}
+    stated = {key: value for key, value in place.items() if value is not None}
+    return {"type": PROBLEMS + fault.code} | stated | {"detail": shorten(fault.detail, 160)}
 
 
 def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
@@ -112,11 +121,11 @@ def _media_type(content_type: str) -> str:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8", "us-ascii"):
-            raise UnsupportedMediaType(f"the charset {ascii(shorten(value))} is not accepted; send UTF-8")
+            raise UnsupportedMediaType(f"the charset {shorten(value)!r} is not accepted; send UTF-8")
     if media_type.startswith("application/") and media_type.endswith("+json"):
         return "application/json"
     if media_type not in REQUEST_TYPES:
-        found = f"{ascii(shorten(media_type))} is not accepted" if media_type else "there is no Content-Type"
+        found = f"{shorten(media_type)!r} is not accepted" if media_type else "there is no Content-Type"
         raise UnsupportedMediaType(f"{found}; send Content-Type: application/json or text/csv")
     return media_type
 
@@ -127,9 +136,7 @@ def _document(body: bytes) -> dict[str, Any]:
         raise InvalidDocument('the document must be an object such as {"instances": [...]}')
     unknown = sorted(document.keys() - FIELDS)
     if unknown:
-        raise UnknownField(
-            f"the field {ascii(shorten(unknown[0]))} is not known; known are {', '.join(sorted(FIELDS))}"
-        )
+        raise UnknownField(f"the field {shorten(unknown[0])!r} is not known; known are {', '.join(sorted(FIELDS))}")
     given = document.keys() & {"instances", "inputs"}
     if not given:
         raise MissingField('send rows as {"instances": [...]} or columns as {"inputs": {...}}')
@@ -172,7 +179,7 @@ def _switch(name: str, value: str) -> bool:
 
 def _check_known(name: str) -> None:
     if name != "probabilities":
-        raise UnknownParameter(f"the parameter {ascii(shorten(name))} is not known; known is `probabilities`")
+        raise UnknownParameter(f"the parameter {shorten(name)!r} is not known; known is `probabilities`")
 
 
 def _probabilities(wanted: Mapping[str, bool], signature: Signature) -> bool:

@@ -6,9 +6,9 @@ To add one, copy the nearest, change it, and add a line to the table.
 from __future__ import annotations
 
 from service.runtimes import joblib, onnx, skops
-from service.runtimes.base import Facts, Outputs, Policy, Runtime, RuntimeModule, Source
+from service.runtimes.base import Facts, Loaded, Outputs, Policy, Runtime, RuntimeModule, Source
 
-__all__ = ["RUNTIMES", "Facts", "Outputs", "Policy", "Runtime", "RuntimeModule", "Source"]
+__all__ = ["RUNTIMES", "Facts", "Loaded", "Outputs", "Policy", "Runtime", "RuntimeModule", "Source"]
 
 RUNTIMES: dict[str, RuntimeModule] = {
     "joblib": joblib,

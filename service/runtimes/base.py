@@ -52,6 +52,22 @@ class Source:
     types: tuple[str, ...] | None = None
 
 
+def skew_detail(label: str, library: str, made_with: str, here: str) -> str:
+    """Say which version a model was made with, which one is here, and the two ways to mend it."""
+    return (
+        f"{label} was made with {library} {made_with} and here is {here}; train and pack it again here, or write "
+        f"`{library}=={made_with}` into requirements.in and run `make lock install`"
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model out of its file, and the types beyond skops' own trusted ones that the file holds."""
+
+    model: Any
+    types: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a model tells about itself; None where it does not tell."""
@@ -65,8 +81,6 @@ class Facts:
     categories: dict[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()
     """Distributions that the model's own classes come from."""
-    types: tuple[str, ...] = ()
-    """Types that a skops file holds beyond skops' own trusted ones."""
 
 
 class RuntimeModule(Protocol):
@@ -77,6 +91,10 @@ class RuntimeModule(Protocol):
         """What the format's file names end in."""
 
     @property
+    def LAYOUTS(self) -> tuple[Layout, ...]:
+        """How its models may want their rows."""
+
+    @property
     def LIBRARIES(self) -> tuple[str, ...]:
         """Distributions that must be installed to open the format."""
 
@@ -84,7 +102,7 @@ class RuntimeModule(Protocol):
     def IMPORTS(self) -> tuple[str, ...]:
         """Modules that gunicorn's master may import before it forks, so that the workers share their pages."""
 
-    def load(self, stream: BinaryIO, source: Source, policy: Policy) -> Any:
+    def load(self, stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
         """Read a model from an open file.
 
         Raises:

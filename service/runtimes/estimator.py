@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from service.errors import UnreadableModel
+from service.errors import UnreadableModel, VersionSkew
 from service.manifest import Layout
-from service.runtimes.base import Facts, Outputs
+from service.runtimes.base import Facts, Outputs, Policy, Source, skew_detail
 from service.signature import TEXTS, Label, Signature, Task
 from service.table import Column, Table
+
+log = logging.getLogger(__name__)
 
 PASSING = ("SimpleImputer", "KNNImputer", "IterativeImputer", "FunctionTransformer")
 """Transformers that keep the columns' order, so that an encoder behind them still sees the features one to one."""
@@ -23,7 +30,7 @@ class EstimatorRuntime:
     def __init__(self, estimator: Any, signature: Signature, layout: Layout) -> None:
         self._estimator = estimator
         self._signature = signature
-        self._arrange = _LAYOUTS[layout]
+        self._arrange = _ARRANGE[layout]
 
     def predict(self, table: Table, probabilities: bool) -> Outputs:
         """Call `predict`, and `predict_proba` where wanted."""
@@ -35,6 +42,27 @@ class EstimatorRuntime:
             return Outputs(predictions)
         shares = self._estimator.predict_proba(rows)
         return Outputs(predictions, tuple(map(_dense, shares if isinstance(shares, list) else [shares])))
+
+
+@contextmanager
+def watch_versions(source: Source, policy: Policy) -> Iterator[None]:
+    """Watch an estimator being loaded for another version of scikit-learn in its state.
+
+    Raises:
+        VersionSkew: If there is one and the policy refuses it.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    found = [w.message for w in caught if isinstance(w.message, InconsistentVersionWarning)]
+    if found:
+        versions = found[0].original_sklearn_version, found[0].current_sklearn_version
+        detail = skew_detail(source.label, "scikit-learn", *versions)
+        if policy.skew == "refuse":
+            raise VersionSkew(detail)
+        log.warning(detail)
 
 
 def bind(model: Any, signature: Signature, layout: Layout) -> EstimatorRuntime:
@@ -74,7 +102,13 @@ def _column(signature: Signature, table: Table) -> Any:
     return table.columns[signature.names[0]]
 
 
-_LAYOUTS = {"frame": _frame, "categorical-frame": _categorical_frame, "matrix": _matrix, "column": _column}
+_ARRANGE: dict[Layout, Callable[[Signature, Table], Any]] = {
+    "frame": _frame,
+    "categorical-frame": _categorical_frame,
+    "matrix": _matrix,
+    "column": _column,
+}
+LAYOUTS = tuple(_ARRANGE)
 
 
 def examine(model: Any) -> Facts:
@@ -90,6 +124,8 @@ def examine(model: Any) -> Facts:
         )
     names = _feature_names(model)
     n_features = getattr(model, "n_features_in_", None)
+    if names is None and n_features is None and _is_unfitted(model):
+        raise UnreadableModel(f"the {type(model).__name__} in the file is not fitted; call fit() before saving it")
     return Facts(
         task=_task(model),
         names=names,
@@ -98,6 +134,19 @@ def examine(model: Any) -> Facts:
         categories=dict(_known_categories(model, names)) if names else {},
         libraries=tuple(sorted(_libraries(model))),
     )
+
+
+def _is_unfitted(model: Any) -> bool:
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        return True
+    except TypeError:
+        log.debug("%s is not of scikit-learn's family", type(model).__name__)
+    return False
 
 
 def _feature_names(model: Any) -> tuple[str, ...] | None:
@@ -152,10 +201,13 @@ def _parts(model: Any) -> Iterator[Any]:
             pending.extend(vars(part).values())
 
 
-def _libraries(model: Any) -> set[str]:
-    from importlib.metadata import packages_distributions
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
-    owners = packages_distributions()
+
+def _libraries(model: Any) -> set[str]:
+    owners = _owners()
     modules = {getattr(part, "__module__", None) or type(part).__module__ for part in _parts(model)}
     roots = {module.partition(".")[0] for module in modules if isinstance(module, str)}
     found = {owners[root][0] for root in roots if root in owners}
@@ -178,9 +230,17 @@ def _known_categories(model: Any, names: tuple[str, ...]) -> Iterable[tuple[str,
                 return
     elif len(getattr(model, "categories_", ())) == len(names):
         for name, values in zip(names, model.categories_, strict=True):
-            known = [value for value in np.asarray(values).tolist() if type(value) in (str, int)]
+            known = [_plain_category(value) for value in np.asarray(values).tolist()]
+            known = [value for value in known if value is not None]
             if known and len({type(value) for value in known}) == 1:
                 yield name, tuple(known)
+
+
+def _plain_category(value: Any) -> str | int | None:
+    """A text or whole number as it is; None for a missing value, and for what no feature has as a category."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) in (str, int) else None
 
 
 def _chosen(columns: Any, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -189,7 +249,7 @@ def _chosen(columns: Any, names: tuple[str, ...]) -> tuple[str, ...]:
         return (columns,)
     if isinstance(columns, slice):
         return names[columns] if not isinstance(columns.start, str) else ()
-    wanted = list(np.asarray(columns).tolist())
+    wanted = np.atleast_1d(columns).tolist()
     if wanted and all(isinstance(column, bool) for column in wanted):
         return tuple(name for name, keep in zip(names, wanted, strict=True) if keep)
     return tuple(column if isinstance(column, str) else names[column] for column in wanted)

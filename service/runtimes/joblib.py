@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import warnings
 from typing import Any, BinaryIO
 
-from service.errors import MissingLibrary, UnreadableModel, UntrustedModel, VersionSkew, shorten
-from service.runtimes.base import Policy, Source
-from service.runtimes.estimator import bind, examine
+from service.errors import MissingLibrary, UnreadableModel, UntrustedModel, shorten
+from service.runtimes.base import Loaded, Policy, Source
+from service.runtimes.estimator import LAYOUTS, bind, examine, watch_versions
 
-__all__ = ["IMPORTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
+__all__ = ["IMPORTS", "LAYOUTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
 
 SUFFIXES = (".joblib", ".pkl", ".pickle")
 LIBRARIES = ("joblib", "scikit-learn")
@@ -22,18 +21,15 @@ ATTRIBUTE = re.compile(r"attribute '([^']+)'")
 log = logging.getLogger(__name__)
 
 
-def load(stream: BinaryIO, source: Source, policy: Policy) -> Any:
+def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
     """Unpickle an estimator."""
     if not policy.pickle:
         raise UntrustedModel(
             f"{source.label} is a pickle, and loading one runs its code; allow it with ANYPORT_ALLOW_PICKLE=true, or "
             "pack the model as .skops or .onnx"
         )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = _unpickle(stream, source)
-    _check_versions(caught, source, policy)
-    return model
+    with watch_versions(source, policy):
+        return Loaded(_unpickle(stream, source))
 
 
 def _unpickle(stream: BinaryIO, source: Source) -> Any:
@@ -63,25 +59,4 @@ def _missing(source: Source, module: str) -> str:
     return (
         f"{source.label}: the model needs the Python module {module!r}, which is not installed; if it is a library, "
         "write its name into requirements.in and run `make lock install`; if it is your own, put it beside `service/`"
-    )
-
-
-def _check_versions(caught: list[warnings.WarningMessage], source: Source, policy: Policy) -> None:
-    from sklearn.exceptions import InconsistentVersionWarning
-
-    for warning in caught:
-        if isinstance(warning.message, InconsistentVersionWarning):
-            made_with = warning.message.original_sklearn_version
-            detail = skew_detail(source.label, "scikit-learn", made_with, warning.message.current_sklearn_version)
-            if policy.skew == "refuse":
-                raise VersionSkew(detail)
-            log.warning(detail)
-            return
-
-
-def skew_detail(label: str, library: str, made_with: str, here: str) -> str:
-    """Say which version a model was made with, which one is here, and the two ways to mend it."""
-    return (
-        f"{label} was made with {library} {made_with} and here is {here}; train and pack it again here, or write "
-        f"`{library}=={made_with}` into requirements.in and run `make lock install`"
     )

@@ -9,13 +9,14 @@ import numpy as np
 
 from service.errors import MissingLibrary, UnreadableModel, shorten
 from service.manifest import Layout
-from service.runtimes.base import Facts, Outputs, Policy, Source
+from service.runtimes.base import Facts, Loaded, Outputs, Policy, Source
 from service.signature import Dtype, Label, Signature
 from service.table import Column, Table
 
-__all__ = ["IMPORTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
+__all__ = ["IMPORTS", "LAYOUTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
 
 SUFFIXES = (".onnx",)
+LAYOUTS: tuple[Layout, ...] = ("tensors",)
 LIBRARIES = ("onnxruntime",)
 IMPORTS = ("onnxruntime",)
 
@@ -32,7 +33,7 @@ TENSORS: dict[str, tuple[str, Dtype]] = {
 log = logging.getLogger(__name__)
 
 
-def load(stream: BinaryIO, source: Source, policy: Policy) -> Any:
+def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
     """Open a graph. Files outside it (ONNX external data) are never read."""
     try:
         import onnxruntime
@@ -53,12 +54,14 @@ def load(stream: BinaryIO, source: Source, policy: Policy) -> Any:
             f"{source.label}: onnxruntime cannot open the file ({type(error).__name__}); check that it is a whole ONNX "
             "graph without external data, and pack it again"
         ) from error
-    unknown = [f"{node.name} is {node.type}" for node in session.get_inputs() if node.type not in TENSORS]
+    unknown = [node for node in session.get_inputs() if node.type not in TENSORS or len(node.shape) not in (1, 2)]
     if unknown:
+        found = ", ".join(f"{node.name} is a {node.type} of {len(node.shape)} dimensions" for node in unknown)
         raise UnreadableModel(
-            f"{source.label}: input {shorten(', '.join(unknown))}; the graph may take {', '.join(sorted(TENSORS))}"
+            f"{source.label}: the input {shorten(found, 200)}; a graph may take tensors of one or two dimensions of "
+            f"{', '.join(sorted(TENSORS))}"
         )
-    return session
+    return Loaded(session)
 
 
 class OnnxRuntime:
@@ -70,8 +73,8 @@ class OnnxRuntime:
         self._inputs = session.get_inputs()
         self._output_names = [node.name for node in session.get_outputs()]
         self._fixed_rows = _fixed_rows(session)
-        if signature.outputs[0].classes is None and _classifies(session):
-            self._output_names = self._output_names[:1]  # probabilities whose labels nobody knows
+        if signature.outputs[0].classes is None and _labels_first(session):
+            self._output_names = self._output_names[:1]  # scores or probabilities whose labels nobody knows
 
     def predict(self, table: Table, probabilities: bool) -> Outputs:
         """Run the graph, in blocks of its own size where its first dimension is fixed."""
@@ -88,10 +91,10 @@ class OnnxRuntime:
         if len(self._inputs) == 1:
             node = self._inputs[0]
             if len(node.shape) == 1:
-                return {node.name: columns[0].astype(TENSORS[node.type][0])}
-            return {node.name: np.column_stack([c.astype(TENSORS[node.type][0]) for c in columns])}
+                return {node.name: _cast(columns[0], node.type)}
+            return {node.name: np.column_stack([_cast(column, node.type) for column in columns])}
         return {
-            node.name: table.columns[node.name].astype(TENSORS[node.type][0]).reshape((-1, 1)[: len(node.shape)])
+            node.name: _cast(table.columns[node.name], node.type).reshape((-1, 1)[: len(node.shape)])
             for node in self._inputs
         }
 
@@ -104,6 +107,13 @@ class OnnxRuntime:
         columns = [np.asarray(answer).reshape(step, -1) for answer in answers]
         stacked = np.concatenate(columns, axis=1)
         return (stacked[:, 0] if stacked.shape[1] == 1 else stacked), np.empty((step, 0))
+
+
+def _cast(column: Column, tensor: str) -> Column:
+    cast: Column = column.astype(TENSORS[tensor][0])
+    if cast.dtype.kind == "i" and not np.array_equal(cast, column):
+        raise OverflowError(f"a number does not fit into {tensor}")
+    return cast
 
 
 def _padded(rows: Column, step: int) -> Column:
@@ -131,7 +141,7 @@ def bind(model: Any, signature: Signature, layout: Layout) -> OnnxRuntime:
 def examine(model: Any) -> Facts:
     """Tell the inputs' names and types, and the class labels where the graph answers with a dictionary of them."""
     inputs = model.get_inputs()
-    classifies = _classifies(model)
+    classifies = _labels_first(model) and "map" in model.get_outputs()[1].type
     dtypes = tuple(TENSORS[node.type][1] for node in inputs)
     names: tuple[str, ...] | None = tuple(node.name for node in inputs)
     n_features: int | None = len(inputs)
@@ -144,13 +154,14 @@ def examine(model: Any) -> Facts:
         n_features=n_features,
         dtypes=dtypes,
         layout="tensors",
-        classes=(_labels(model),) if classifies and "map" in model.get_outputs()[1].type else None,
+        classes=(_labels(model),) if classifies else None,
     )
 
 
-def _classifies(session: Any) -> bool:
-    outputs = session.get_outputs()
-    return len(outputs) == 2 and outputs[0].type in ("tensor(int64)", "tensor(string)", "tensor(bool)")
+def _labels_first(session: Any) -> bool:
+    """Whether the graph answers a label, and then numbers about it, as classifiers and clusterers do."""
+    first, *others = session.get_outputs()
+    return bool(others) and first.type in ("tensor(int64)", "tensor(string)", "tensor(bool)")
 
 
 def _width(shape: list[Any]) -> int | None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from service.errors import MissingLibrary, UnreadableModel, UntrustedModel
-from service.runtimes import estimator
-from service.runtimes.base import Facts, Policy, Source
-from service.runtimes.estimator import bind
+from service.errors import MissingLibrary, ServiceError, UnreadableModel, UntrustedModel
+from service.runtimes.base import Loaded, Policy, Source
+from service.runtimes.estimator import LAYOUTS, bind, examine, watch_versions
 
-__all__ = ["IMPORTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
+__all__ = ["IMPORTS", "LAYOUTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
 
 SUFFIXES = (".skops",)
 LIBRARIES = ("skops", "scikit-learn")
 IMPORTS = ("skops.io", "pandas", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline")
 
-TYPES_ATTRIBUTE = "_anyport_skops_types"
 log = logging.getLogger(__name__)
 
 
-def load(stream: BinaryIO, source: Source, policy: Policy) -> Any:
+def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
     """Build an estimator from a skops file.
 
     The types to trust are the manifest's; only while packing, when there is none yet, are they read from the file. In
@@ -38,10 +35,9 @@ def load(stream: BinaryIO, source: Source, policy: Policy) -> Any:
     try:
         types = skops.io.get_untrusted_types(data=content) if source.types is None else list(source.types)
         _check_trust(types, source, policy)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = skops.io.loads(content, trusted=types)
-    except UntrustedModel:
+        with watch_versions(source, policy):
+            return Loaded(skops.io.loads(content, trusted=types), tuple(types))
+    except ServiceError:
         raise
     except skops.io.exceptions.UntrustedTypesFoundException as error:
         raise UntrustedModel(f"{source.label}: the file holds types that its manifest does not list") from error
@@ -50,8 +46,6 @@ def load(stream: BinaryIO, source: Source, policy: Policy) -> Any:
         raise UnreadableModel(
             f"{source.label}: the file is damaged or not a skops file ({type(error).__name__}); pack the model again"
         ) from error
-    setattr(model, TYPES_ATTRIBUTE, tuple(types))
-    return model
 
 
 def _check_trust(types: list[str], source: Source, policy: Policy) -> None:
@@ -61,10 +55,3 @@ def _check_trust(types: list[str], source: Source, policy: Policy) -> None:
             f"{source.label}: the file holds types that are not trusted; if you know them, set "
             f"ANYPORT_SKOPS_TRUSTED={','.join(strangers)}"
         )
-
-
-def examine(model: Any) -> Facts:
-    """Tell what the estimator tells, and the types that its file holds."""
-    from dataclasses import replace
-
-    return replace(estimator.examine(model), types=getattr(model, TYPES_ATTRIBUTE))

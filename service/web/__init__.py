@@ -15,6 +15,7 @@ class Segment(BaseConverter):
     """One path segment without a colon, so that `/v1/models/a:predict` is model `a` and the verb `predict`."""
 
     regex = r"[^/:]+"
+    part_isolating = True
 
 
 def init_app(app: Flask, serving: Serving) -> None:

@@ -32,7 +32,7 @@ def read_body(environ: dict[str, Any], max_bytes: int, *, accept_gzip: bool) -> 
     """
     coding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if coding not in ("", "identity") and not (coding == "gzip" and accept_gzip):
-        raise UnsupportedContentEncoding(f"the coding {ascii(shorten(coding))} is not accepted; send the body as it is")
+        raise UnsupportedContentEncoding(f"the coding {shorten(coding)!r} is not accepted; send the body as it is")
     declared = _declared_length(environ)
     if declared is not None and declared > max_bytes:
         raise PayloadTooLarge(f"the body has {declared} bytes and may have {max_bytes}; send fewer rows at once")
@@ -46,10 +46,10 @@ def _declared_length(environ: dict[str, Any]) -> int | None:
     if transfer == "chunked":
         return None
     if transfer:
-        raise InvalidHeader(f"Transfer-Encoding {ascii(shorten(transfer))} is not accepted; send chunked or none")
+        raise InvalidHeader(f"Transfer-Encoding {shorten(transfer)!r} is not accepted; send chunked or none")
     text = environ.get("CONTENT_LENGTH") or "0"
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise InvalidHeader(f"Content-Length {ascii(shorten(text))} is not a number of bytes")
+        raise InvalidHeader(f"Content-Length {shorten(text)!r} is not a number of bytes")
     return int(text)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from service import errors
+from service import errors, logs
 from service.protocols import native
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -33,6 +33,7 @@ def init_app(app: Flask) -> None:
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.after_request(_finish)
+    app.teardown_request(_end)
     app.register_error_handler(errors.ServiceError, _answer)
     app.register_error_handler(HTTPException, _translate)
     app.register_error_handler(Exception, _surprise)
@@ -42,6 +43,7 @@ def _begin() -> None:
     g.began = time.perf_counter()
     wanted = request.headers.get("X-Request-ID", "")
     g.request_id = wanted if REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+    logs.REQUEST_ID.set(g.request_id)
     g.facts = {}
     if "//" in request.environ.get("PATH_INFO", ""):
         raise errors.NotFound("a path with // is not answered; GET / lists the routes")
@@ -64,10 +66,13 @@ def _finish(response: Response) -> Response:
     return response
 
 
+def _end(error: BaseException | None) -> None:
+    logs.REQUEST_ID.set(None)
+
+
 def _log(response: Response) -> None:
     route = request.url_rule.rule.replace("<segment:", "<") if request.url_rule else "unmatched"
     facts: dict[str, Any] = {
-        "request_id": g.request_id,
         "method": request.method,
         "route": route,
         "status": response.status_code,

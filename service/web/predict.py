@@ -37,7 +37,7 @@ def _accepted() -> str:
         request.accept_mimetypes.best_match(native.RESPONSE_TYPES) if request.accept_mimetypes else "application/json"
     )
     if chosen is None:
-        accepted = ascii(shorten(request.headers.get("Accept", "")))
+        accepted = repr(shorten(request.headers.get("Accept", "")))
         raise NotAcceptable(f"Accept is {accepted} and the answer may be {' or '.join(native.RESPONSE_TYPES)}")
     return chosen
 
@@ -45,5 +45,5 @@ def _accepted() -> str:
 def _parameters() -> dict[str, str]:
     for name, values in request.args.lists():
         if len(values) > 1:
-            raise UnknownParameter(f"the parameter {ascii(shorten(name))} stands twice in the query; send it once")
+            raise UnknownParameter(f"the parameter {shorten(name)!r} stands twice in the query; send it once")
     return request.args.to_dict()

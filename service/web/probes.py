@@ -26,10 +26,11 @@ def alive() -> Response:
 def ready() -> Response:
     """Answer whether this worker can predict, and if not, which model stands in the way and why."""
     catalogue = serving().catalogue()
-    reasons = {label: f"{error.code}: {error.detail}" for label, error in catalogue.refusals().items()}
+    reasons = {label: error.code for label, error in catalogue.refusals().items()}
     if catalogue.ready():
         return Response(write_json({"ready": True, "refused": reasons}), content_type="application/json")
-    listed = "; ".join(reasons.values()) or "the models folder holds no package; make one with `flask pack`"
+    listed = "; ".join(f"{label}: {error.code}, {error.title}" for label, error in catalogue.refusals().items())
+    listed = listed or "the models folder holds no package; make one with `flask pack`"
     response = problem(NotReady(listed))
     response.headers["Retry-After"] = "5"
     return response

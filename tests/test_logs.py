@@ -1,0 +1,135 @@
+"""Logs: one line of ASCII JSON for each record, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from service.logs import MAX_TEXT, JsonFormatter, log_config
+
+
+def line_of(message: str, *arguments: Any, exc_info: Any = None, **facts: Any) -> str:
+    """The line that a record becomes."""
+    record = logging.LogRecord("service.tests", logging.WARNING, __file__, 1, message, arguments, exc_info)
+    if facts:
+        record.facts = facts
+    return JsonFormatter().format(record)
+
+
+def read(line: str) -> dict[str, Any]:
+    """Parse one line, which must be one, in ASCII."""
+    assert line.isascii() and line.isprintable()
+    document: dict[str, Any] = json.loads(line)
+    return document
+
+
+def test_line_has_the_keys_of_collectors() -> None:
+    """A line tells time in UTC, severity, message, logger and process."""
+    document = read(line_of("%d models in %s", 3, "a"))
+    assert list(document) == ["time", "severity", "message", "logger", "pid"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", document["time"])
+    assert (document["severity"], document["message"]) == ("WARNING", "3 models in a")
+    assert (document["logger"], document["pid"]) == (
+        "service.tests",
+        logging.LogRecord("", 0, "", 0, "", (), None).process,
+    )
+
+
+def test_line_tells_the_time_in_utc() -> None:
+    """The time is the record's own, to the millisecond, in UTC."""
+    record = logging.LogRecord("a", logging.INFO, "", 1, "x", (), None)
+    record.created, record.msecs = 1_714_564_800.042, 42.0
+    assert json.loads(JsonFormatter().format(record))["time"] == "2024-05-01T12:00:00.042Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["é😀", "a\nb", "a\r\nb", '"quoted"', "\x00\x1b[31m", "\u2028", "\ud83d", "\\"], ids=ascii
+)
+def test_line_is_one_ascii_line(text: str) -> None:
+    """Line ends, control signs, quotes and everything beyond ASCII are escaped, in messages and in facts."""
+    document = read(line_of("%s", text, path=text))
+    assert document["message"] == text
+    assert document["path"] == text
+
+
+def test_line_has_the_facts_of_a_request() -> None:
+    """The facts of a request stand beside the message, with their types."""
+    document = read(line_of("done", status=200, milliseconds=1.5, model=None, ok=True, route="/"))
+    assert {key: document[key] for key in ("status", "milliseconds", "model", "ok", "route")} == {
+        "status": 200,
+        "milliseconds": 1.5,
+        "model": None,
+        "ok": True,
+        "route": "/",
+    }
+
+
+@pytest.mark.parametrize(("length", "kept"), [(255, 255), (256, 256), (257, 256), (100_000, 256)])
+def test_client_text_is_cut(length: int, kept: int) -> None:
+    """A fact that is text is cut to 256 characters."""
+    assert MAX_TEXT == 256
+    assert read(line_of("x", path="é" * length))["path"] == "é" * kept
+
+
+def test_client_text_in_an_exception_is_cut() -> None:
+    """An exception's text, which may repeat a whole body, does not make a line of a megabyte."""
+    try:
+        raise ValueError("could not convert " + "x" * 1_000_000)
+    except ValueError:
+        line = line_of("it failed", exc_info=sys.exc_info())
+    assert len(line) < 20_000
+
+
+def test_line_has_the_exception() -> None:
+    """An exception stands in the line with its traceback."""
+    try:
+        raise ValueError("no such thing\nin two lines")
+    except ValueError:
+        document = read(line_of("it failed", exc_info=sys.exc_info()))
+    assert document["message"] == "it failed"
+    assert document["exception"].startswith("Traceback (most recent call last):\n")
+    assert document["exception"].endswith("ValueError: no such thing\nin two lines")
+
+
+def test_line_without_an_exception_has_no_such_key() -> None:
+    """There is no exception in a line unless there was one."""
+    assert "exception" not in read(line_of("fine"))
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_config_logs_from_the_level(level: str) -> None:
+    """The level holds for the root and for gunicorn's own messages, and gunicorn's access log stays shut."""
+    config = log_config(level)
+    assert config["root"]["level"] == config["loggers"]["gunicorn.error"]["level"] == level.upper()
+    assert config["loggers"]["gunicorn.access"]["handlers"] == []
+
+
+def test_config_writes_one_line_for_each_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the configuration in force, ours and gunicorn's messages come once each, as JSON, on standard output."""
+    root = logging.getLogger()
+    names = ["gunicorn.error", "gunicorn.access"]
+    before = root.level, root.handlers[:]
+    try:
+        logging.config.dictConfig(log_config("info"))
+        logging.getLogger("service.requests").info("ours é\n", extra={"facts": {"status": 200}})
+        logging.getLogger("service.requests").debug("too fine")
+        logging.getLogger("gunicorn.error").warning("gunicorn's")
+        logging.getLogger("gunicorn.access").info("access")
+    finally:
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
+        for name in names:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.NOTSET)
+            logger.handlers, logger.propagate = [], True
+    lines = [read(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["logger"], line["message"], line.get("status")) for line in lines] == [
+        ("service.requests", "ours é\n", 200),
+        ("gunicorn.error", "gunicorn's", None),
+    ]

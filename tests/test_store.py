@@ -1,0 +1,496 @@
+"""The models folder: which versions there are, which one answers, and what is refused rather than opened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import (
+    ChecksumMismatch,
+    InvalidManifest,
+    MissingLibrary,
+    PackageError,
+    PackingError,
+    UnknownModel,
+    UnknownVersion,
+    UnreadableModel,
+    UntrustedModel,
+    VersionSkew,
+)
+from service.predictor import Predictor
+from service.runtimes import Policy, Runtime
+from service.store import MANIFEST, MAX_MANIFEST_BYTES, Store
+
+MODEL = "model.joblib"
+
+
+def place(folder: Path, name: str, *versions: str) -> Store:
+    """Make a models folder that has these versions, of which nothing but the names is looked at."""
+    for version in versions:
+        (folder / name / version).mkdir(parents=True)
+        (folder / name / version / MANIFEST).touch()
+    return Store(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def edit(package: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a package's manifest in place."""
+    document = json.loads((package / MANIFEST).read_text())
+    change(document)
+    (package / MANIFEST).write_text(json.dumps(document))
+
+
+def open_penguins(store: Store, policy: Policy | None = None) -> Runtime:
+    """Read the demo's manifest and open what it names, as the catalogue does."""
+    return store.open(store.manifest("penguins", "1"), policy or Policy())
+
+
+@pytest.fixture
+def package(models_dir: Path) -> Path:
+    """The folder of the demo package."""
+    return models_dir / "penguins" / "1"
+
+
+# Which versions there are
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["1", "2", "10"],
+        ["1.9", "1.10", "2.0"],
+        ["2024-2-1", "2024-10-1"],
+        ["1.0-rc2", "1.0-rc10"],
+        ["v9", "v10"],
+        ["beta", "1"],
+    ],
+    ids="-".join,
+)
+def test_versions_are_in_natural_order(tmp_path: Path, ordered: list[str]) -> None:
+    """Versions are listed as people count, the newest last."""
+    assert place(tmp_path, "it", *reversed(ordered)).versions() == {"it": ordered}
+
+
+def test_versions_lists_names_in_alphabetical_order(tmp_path: Path) -> None:
+    """Names come in alphabetical order, whatever the file system says."""
+    for name in ("b", "a", "c"):
+        place(tmp_path, name, "1")
+    assert list(Store(tmp_path).versions()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("path", ["Upper/1", ".packing-x/1", "a b/1", "it/.hidden", "it/1 2", "ünï/1"])
+def test_versions_pass_over_what_is_no_package_name(tmp_path: Path, path: str) -> None:
+    """A folder that is not named like a package is not listed."""
+    (tmp_path / path).mkdir(parents=True)
+    (tmp_path / path / MANIFEST).touch()
+    assert Store(tmp_path).versions() == {}
+
+
+def test_versions_pass_over_folder_without_manifest(tmp_path: Path) -> None:
+    """A folder without a manifest is no package yet: the manifest is written last."""
+    store = place(tmp_path, "it", "1")
+    (tmp_path / "it" / "2").mkdir()
+    assert store.versions() == {"it": ["1"]}
+
+
+def test_absent_folder_has_no_versions(tmp_path: Path) -> None:
+    """A models folder that is not there is an empty one."""
+    store = Store(tmp_path / "absent")
+    assert store.versions() == {}
+    assert store.default() is None
+
+
+@pytest.mark.parametrize(
+    ("versions", "following"),
+    [([], "1"), (["1", "2"], "3"), (["9", "10"], "11"), (["1.5", "beta"], "1"), (["3", "1.5"], "4"), (["007"], "8")],
+    ids=str,
+)
+def test_next_version_is_the_next_whole_number(tmp_path: Path, versions: list[str], following: str) -> None:
+    """The next version is one more than the largest whole number among the versions."""
+    assert place(tmp_path, "it", *versions).next_version("it") == following
+
+
+# Which version answers
+
+
+def test_active_is_the_newest_without_pointer(tmp_path: Path) -> None:
+    """Without a pointer the newest version answers."""
+    assert place(tmp_path, "it", "9", "10").active("it") == "10"
+
+
+def test_active_is_what_the_pointer_says(tmp_path: Path) -> None:
+    """With a pointer its version answers, though there is a newer one."""
+    store = place(tmp_path, "it", "9", "10")
+    (tmp_path / "it" / "active").write_text("9\n")
+    assert store.active("it") == "9"
+
+
+@pytest.mark.parametrize("pointer", ["11", "", "../other/1", "nine"])
+def test_active_is_the_newest_where_the_pointer_dangles(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pointer: str
+) -> None:
+    """A pointer to a version that is not there is logged, and the newest answers."""
+    store = place(tmp_path, "it", "9", "10")
+    (tmp_path / "it" / "active").write_text(pointer)
+    assert store.active("it") == "10"
+    assert "the newest answers instead" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nope", "../it", "", "It"])
+def test_active_refuses_unknown_name(tmp_path: Path, name: str) -> None:
+    """A name without a package is an unknown model."""
+    with pytest.raises(UnknownModel):
+        place(tmp_path, "it", "1").active(name)
+
+
+def test_unreadable_pointer_is_a_package_error(tmp_path: Path) -> None:
+    """A pointer that cannot be read as text is reported without its path."""
+    store = place(tmp_path, "it", "1")
+    (tmp_path / "it" / "active").write_bytes(b"\xff")
+    with pytest.raises(PackageError) as caught:
+        store.active("it")
+    assert str(tmp_path) not in caught.value.detail
+
+
+def test_sole_model_is_its_own_default(tmp_path: Path) -> None:
+    """A sole model needs no pointer to be the default."""
+    assert place(tmp_path, "it", "1").default() == "it"
+
+
+@pytest.mark.parametrize(
+    ("pointer", "default"),
+    [(None, None), ("b\n", "b"), ("gone", None), ("../a", None)],
+    ids=["none", "b", "gone", "path"],
+)
+def test_default_of_several_is_what_the_pointer_says(tmp_path: Path, pointer: str | None, default: str | None) -> None:
+    """Of several models only the one that the pointer names is the default."""
+    for name in ("a", "b"):
+        place(tmp_path, name, "1")
+    if pointer is not None:
+        (tmp_path / "default").write_text(pointer)
+    assert Store(tmp_path).default() == default
+
+
+def test_dangling_default_is_logged_and_not_guessed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the default pointer dangles, even a sole model does not take its place."""
+    store = place(tmp_path, "it", "1")
+    (tmp_path / "default").write_text("gone")
+    assert store.default() is None
+    assert "'gone' is not there" in caplog.text
+
+
+# Choosing a version
+
+
+def test_activate_points_to_the_version(tmp_path: Path) -> None:
+    """An activated version answers; nothing but the pointer is left in the folder."""
+    store = place(tmp_path, "it", "1", "2")
+    assert store.activate("it", "1", default=False) == "1"
+    assert store.active("it") == "1"
+    assert sorted(path.name for path in (tmp_path / "it").iterdir()) == ["1", "2", "active"]
+    assert not (tmp_path / "default").exists()
+
+
+def test_activate_default_keeps_the_active_version(tmp_path: Path) -> None:
+    """Making a model the default without a version pins none."""
+    store = place(tmp_path, "a", "1", "2")
+    place(tmp_path, "b", "1")
+    assert store.activate("a", None, default=True) == "2"
+    assert store.default() == "a"
+    assert not (tmp_path / "a" / "active").exists()
+
+
+def test_activate_replaces_the_pointer_in_one_step(tmp_path: Path) -> None:
+    """A new pointer is moved over the old one, so that a reader sees one of the two and never half of one."""
+    store = place(tmp_path, "it", "1", "2")
+    store.activate("it", "1", default=True)
+    os.link(tmp_path / "it" / "active", tmp_path / "old-active")
+    os.link(tmp_path / "default", tmp_path / "old-default")
+    store.activate("it", "2", default=True)
+    assert (tmp_path / "old-active").read_text() == "1\n"
+    assert (tmp_path / "it" / "active").read_text() == "2\n"
+    assert (tmp_path / "default").stat().st_ino != (tmp_path / "old-default").stat().st_ino
+
+
+@pytest.mark.parametrize("version", ["3", "../1", "1/", ".", "active"])
+def test_activate_refuses_unknown_version(tmp_path: Path, version: str) -> None:
+    """A version that is not there is refused, and nothing is written."""
+    store = place(tmp_path, "it", "1", "2")
+    before = contents(tmp_path)
+    with pytest.raises(UnknownVersion, match="it has 1, 2"):
+        store.activate("it", version, default=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("version", ["1", None])
+@pytest.mark.parametrize("name", ["nope", "../it", "It"])
+def test_activate_refuses_unknown_name(tmp_path: Path, name: str, version: str | None) -> None:
+    """A name without a package is an unknown model, whatever version is said with it, and nothing is written."""
+    store = place(tmp_path, "it", "1")
+    before = contents(tmp_path)
+    with pytest.raises(UnknownModel):
+        store.activate(name, version, default=True)
+    assert contents(tmp_path) == before
+
+
+# Adding a version
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a-b_c", "x" * 64])
+@pytest.mark.parametrize("version", ["1", "1.10", "v2-rc_1", "A", "x" * 64])
+def test_check_free_takes_plain_names(store: Store, name: str, version: str) -> None:
+    """Names and versions of plain characters are free where no package has them."""
+    store.check_free(name, version)
+
+
+BAD = ["", ".", "..", "../x", "a/b", "/a", "a\\b", "a b", "-a", ".a", "a\n", "a\0", "x" * 65, "ünï", "１"]
+
+
+@pytest.mark.parametrize("name", [*BAD, "Upper", "a.b"], ids=ascii)
+def test_check_free_refuses_name(store: Store, name: str) -> None:
+    """A name that could leave the folder, or is not 1 to 64 plain characters, is refused with the rule."""
+    with pytest.raises(PackingError, match="1 to 64 of a-z, 0-9, _ and -"):
+        store.check_free(name, "1")
+
+
+@pytest.mark.parametrize("version", BAD, ids=ascii)
+def test_check_free_refuses_version(store: Store, version: str) -> None:
+    """A version that could leave the folder, or is not 1 to 64 plain characters, is refused with the rule."""
+    with pytest.raises(PackingError, match="1 to 64 letters, digits, dots, _ and -"):
+        store.check_free("it", version)
+
+
+@pytest.mark.parametrize(("name", "version"), [("default", "1"), ("penguins", "active"), ("it", "active")])
+def test_check_free_refuses_the_pointers_names(store: Store, name: str, version: str) -> None:
+    """No package may stand where a pointer stands or will stand."""
+    with pytest.raises(PackingError):
+        store.check_free(name, version)
+
+
+def test_check_free_refuses_existing_version(store: Store) -> None:
+    """A version that exists is never free."""
+    with pytest.raises(PackingError, match="never overwritten"):
+        store.check_free("penguins", "1")
+
+
+def test_add_puts_the_package_in_its_place(store: Store, models_dir: Path, package: Path) -> None:
+    """An added package can be opened and answers as before, and the staging folder is gone."""
+    manifest = store.manifest("penguins", "1").model_copy(update={"name": "birds"})
+    with store.staging() as folder:
+        shutil.copytree(package, folder / "birds" / "1")
+        assert store.add(folder / "birds" / "1", manifest) == models_dir / "birds" / "1"
+    Predictor(store.manifest("birds", "1"), store.open(manifest, Policy())).replay()
+    assert [path.name for path in models_dir.iterdir() if path.name.startswith(".")] == []
+
+
+def test_add_never_overwrites(store: Store, models_dir: Path, package: Path) -> None:
+    """A version that appeared after it was found free stays as it is, and the late one is refused."""
+    manifest = store.manifest("penguins", "1").model_copy(update={"version": "2"})
+    store.check_free("penguins", "2")
+    with pytest.raises(PackingError, match="penguins/2 cannot be put"), store.staging() as folder:
+        shutil.copytree(package, folder / "penguins" / "2")
+        place(models_dir, "penguins", "2")
+        before = contents(models_dir / "penguins")
+        store.add(folder / "penguins" / "2", manifest)
+    assert contents(models_dir / "penguins") == before
+
+
+def test_staging_leaves_nothing_behind(models_dir: Path, store: Store) -> None:
+    """A staging folder is no package, and is removed with what is in it after an exception."""
+    before = contents(models_dir), sorted(os.listdir(models_dir))
+    with pytest.raises(RuntimeError), store.staging() as folder:
+        (folder / "it" / "1").mkdir(parents=True)
+        (folder / "it" / "1" / MODEL).write_bytes(b"half")
+        assert store.versions().get("it") is None
+        raise RuntimeError
+    assert (contents(models_dir), sorted(os.listdir(models_dir))) == before
+
+
+# Opening a version
+
+
+def test_open_gives_what_was_packed(store: Store) -> None:
+    """The demo package opens, and answers its golden rows."""
+    Predictor(store.manifest("penguins", "1"), open_penguins(store)).replay()
+
+
+def flip(position: float) -> Callable[[Path], None]:
+    """Flip one bit of the model file, at a share of its length."""
+
+    def damage(package: Path) -> None:
+        content = bytearray((package / MODEL).read_bytes())
+        content[int(position * (len(content) - 1))] ^= 1
+        (package / MODEL).write_bytes(content)
+
+    return damage
+
+
+def truncate(package: Path) -> None:
+    os.truncate(package / MODEL, 100)
+
+
+def lengthen(package: Path) -> None:
+    with (package / MODEL).open("ab") as stream:
+        stream.write(b"\0")
+
+
+def manifest_of(content: bytes) -> Callable[[Path], None]:
+    """Replace the manifest's bytes."""
+
+    def damage(package: Path) -> None:
+        (package / MANIFEST).write_bytes(content)
+
+    return damage
+
+
+def huge_manifest(package: Path) -> None:
+    os.truncate(package / MANIFEST, MAX_MANIFEST_BYTES + 1)
+
+
+def setting(**changes: Any) -> Callable[[Path], None]:
+    """Replace top-level fields of the manifest."""
+    return lambda package: edit(package, lambda document: document.update(changes))
+
+
+def artifact(**changes: Any) -> Callable[[Path], None]:
+    """Replace fields of the manifest's artifact."""
+    return lambda package: edit(package, lambda document: document["artifacts"][0].update(changes))
+
+
+def listed(**changes: Any) -> Callable[[Path], None]:
+    """Replace fields of the manifest's one file."""
+    return lambda package: edit(package, lambda document: document["files"][0].update(changes))
+
+
+def fewer(*fields: str) -> Callable[[Path], None]:
+    """Leave out the last of some fields of the golden rows."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["golden"] |= {field: document["golden"][field][:-1] for field in fields}
+
+    return lambda package: edit(package, change)
+
+
+def beside(content: bytes | None) -> Callable[[Path], None]:
+    """List a second, empty file in the manifest, which in fact has another content or is not there."""
+    empty = {"name": "beside.txt", "size_bytes": 0, "sha256": "e3b0c44298fc1c149afbf4c8996fb924" + "0" * 32}
+
+    def damage(package: Path) -> None:
+        edit(package, lambda document: document["files"].append(empty))
+        if content is not None:
+            (package / "beside.txt").write_bytes(content)
+
+    return damage
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], type[PackageError]]] = {
+    "first byte flipped": (flip(0), ChecksumMismatch),
+    "middle byte flipped": (flip(0.5), ChecksumMismatch),
+    "last byte flipped": (flip(1), ChecksumMismatch),
+    "file truncated": (truncate, ChecksumMismatch),
+    "file lengthened": (lengthen, ChecksumMismatch),
+    "file missing": (lambda package: (package / MODEL).unlink(), UnreadableModel),
+    "file beside altered": (beside(b"altered"), ChecksumMismatch),
+    "file beside missing": (beside(None), UnreadableModel),
+    "manifest missing": (lambda package: (package / MANIFEST).unlink(), InvalidManifest),
+    "manifest empty": (manifest_of(b""), InvalidManifest),
+    "manifest not JSON": (manifest_of(b"{'name': 'penguins'}"), InvalidManifest),
+    "manifest not UTF-8": (manifest_of(b'{"name": "\xff"}'), InvalidManifest),
+    "manifest a list": (manifest_of(b"[]"), InvalidManifest),
+    "manifest too large": (huge_manifest, InvalidManifest),
+    "manifest of another format": (setting(format=2), InvalidManifest),
+    "manifest of another model": (setting(name="birds"), InvalidManifest),
+    "manifest of another version": (setting(version="2"), InvalidManifest),
+    "manifest with unknown field": (setting(extra=1), InvalidManifest),
+    "artifact with unknown field": (artifact(extra=1), InvalidManifest),
+    "golden row without answer": (fewer("predictions", "probabilities"), InvalidManifest),
+    "golden row without probabilities": (fewer("probabilities"), InvalidManifest),
+    "golden answer without row": (fewer("rows"), InvalidManifest),
+    "no file": (setting(files=[]), InvalidManifest),
+    "no artifact": (setting(artifacts=[]), InvalidManifest),
+    "file in another folder": (listed(name="../1/model.joblib"), InvalidManifest),
+    "file with absolute path": (listed(name="/etc/passwd"), InvalidManifest),
+    "file with backslash": (listed(name="a\\b"), InvalidManifest),
+    "file hidden": (listed(name=".model.joblib"), InvalidManifest),
+    "artifact in another folder": (artifact(file="../1/model.joblib"), InvalidManifest),
+    "artifact not listed": (artifact(file="other.joblib"), InvalidManifest),
+    "unknown runtime": (artifact(runtime="tensorflow"), InvalidManifest),
+    "another layout": (artifact(layout="row"), InvalidManifest),
+    "layout of another runtime": (artifact(layout="tensors"), InvalidManifest),
+    "library not installed": (setting(libraries={"no-such-library": "1.0"}), MissingLibrary),
+    "library without name": (setting(libraries={"": "1.0"}), PackageError),
+    "library of another version": (setting(libraries={"scikit-learn": "0.1"}), VersionSkew),
+    "library of another major version": (setting(libraries={"numpy": "1.26.4"}), VersionSkew),
+    "library of nearly the same version": (
+        setting(libraries={"scikit-learn": metadata.version("scikit-learn") + ".post1"}),
+        VersionSkew,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_open_refuses_damaged_package(store: Store, package: Path, case: str) -> None:
+    """A package that is not as it was packed, or does not fit in here, is refused with the error of its kind."""
+    damage, error = DAMAGES[case]
+    damage(package)
+    with pytest.raises(error, match="penguins/1"):
+        open_penguins(store)
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_refusal_names_no_path(store: Store, package: Path, tmp_path: Path, case: str) -> None:
+    """A refusal's text, which clients may see, holds no path of this machine and stays short."""
+    DAMAGES[case][0](package)
+    with pytest.raises(PackageError) as caught:
+        open_penguins(store)
+    assert str(tmp_path) not in caught.value.detail
+    assert len(caught.value.detail) < 500
+
+
+def test_numpy_may_differ_within_its_major_version(store: Store, package: Path) -> None:
+    """A pickle made with another numpy of the same major version is opened."""
+    setting(libraries={"numpy": metadata.version("numpy").split(".")[0] + ".0.0"})(package)
+    open_penguins(store)
+
+
+def test_open_warns_of_another_version_where_the_policy_says_so(
+    store: Store, package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under the policy `warn` a model of another library version is opened, and the log names both versions."""
+    setting(libraries={"scikit-learn": "0.1"})(package)
+    with caplog.at_level(logging.WARNING):
+        open_penguins(store, Policy(skew="warn"))
+    assert "scikit-learn 0.1" in caplog.text
+    assert metadata.version("scikit-learn") in caplog.text
+
+
+def test_warn_does_not_excuse_missing_library(store: Store, package: Path) -> None:
+    """A library that is not installed is refused under every policy."""
+    setting(libraries={"no-such-library": "1.0"})(package)
+    with pytest.raises(MissingLibrary, match="requirements.in"):
+        open_penguins(store, Policy(skew="warn"))
+
+
+def test_open_asks_the_policy_before_a_pickle_runs(store: Store) -> None:
+    """Where the operator does not allow pickles, the demo is refused with the setting that would allow it."""
+    with pytest.raises(UntrustedModel, match="ANYPORT_ALLOW_PICKLE=true"):
+        open_penguins(store, Policy(pickle=False))
+
+
+@pytest.mark.parametrize(("name", "version"), [("../penguins", "1"), ("penguins", "../1"), ("penguins", "."), ("", "")])
+def test_manifest_refuses_names_that_are_paths(store: Store, name: str, version: str) -> None:
+    """A name that comes from outside never becomes a path."""
+    with pytest.raises(InvalidManifest):
+        store.manifest(name, version)
