@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 
+import gunicorn
+
 from service.errors import ServiceError
 from service.settings import limit_compute_threads, read_settings
 
 limit_compute_threads()  # before numpy is imported, here or in a worker
 
-from service import capacity  # noqa: E402
+from service import capacity, worker  # noqa: E402
 from service.logs import log_config  # noqa: E402
 from service.runtimes import RUNTIMES  # noqa: E402
 from service.store import Store  # noqa: E402
@@ -48,8 +50,8 @@ bind = settings.bind
 # Prediction is work for processors: one worker each, as many as the measured size of the models lets fit.
 workers = settings.workers or capacity.fitting_workers(capacity.cpu_limit(), _memory_mib, _each_mib)
 
-# Threads let a worker answer probes and read the next request while a model computes.
-worker_class = "gthread"
+# Our own: no slow client holds a thread, and nothing that was accepted is lost (service/worker.py).
+worker_class = "service.worker.AnyportWorker"
 threads = settings.threads
 
 # The heartbeat's limit. Opening the models comes before the first beat, so it bounds that too.
@@ -81,7 +83,12 @@ logconfig_dict = log_config(settings.log_level)
 
 
 def on_starting(server):
-    """Say what was decided, and refuse what cannot work."""
+    """Say what was decided, and refuse what cannot work, whatever switched it on."""
+    try:
+        worker.check_gunicorn(server.cfg, gunicorn.__version__)
+    except ServiceError as error:
+        asked = " ".join([*sys.argv[1:], os.environ.get("GUNICORN_CMD_ARGS", "")]).strip()
+        sys.exit(f"anyport: {error.detail}; it was started with: {asked}")
     if not settings.models_dir.is_dir():
         sys.exit(
             f"anyport: ANYPORT_MODELS_DIR={str(settings.models_dir)!r} is not a folder; make one with `flask pack`"
@@ -106,14 +113,25 @@ def when_ready(server):
             except ImportError:
                 break  # the worker that needs it says so, with the way to mend it
     # Ctrl-C drains like SIGTERM; a second one ends at once.
-    server.handle_int = server.handle_term
+    server.handle_int = server.handle_term = lambda: stop(server)
 
 
-def post_worker_init(worker):
+def stop(server):
+    """Tell the workers that nobody accepts after them, then end as gunicorn does."""
+    worker.announce_stop()
+    type(server).handle_term(server)
+
+
+def child_exit(server, ended):
+    """A worker that was killed no longer counts when connections are shared out."""
+    worker.forget_worker(ended.age)
+
+
+def post_worker_init(started):
     """Load the models after the fork, even if something switched preloading on, and before the first request."""
     # A terminal sends Ctrl-C to every process; the master hears it and drains the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker.wsgi.extensions["anyport"].catalogue()
+    started.wsgi.extensions["anyport"].catalogue()
 
 
 def on_exit(server):

@@ -6,7 +6,7 @@ ServiceError
 ├── RequestError             the client can mend it
 │   ├── InvalidJson, DuplicateKey, InvalidCsv, InvalidHeader, InvalidContentEncoding, UnknownParameter   400
 │   ├── NotFound, UnknownModel, UnknownVersion                                                           404
-│   ├── MethodNotAllowed 405, NotAcceptable 406, PayloadTooLarge 413
+│   ├── MethodNotAllowed 405, NotAcceptable 406, RequestTimeout 408, PayloadTooLarge 413
 │   ├── UnsupportedMediaType, UnsupportedContentEncoding                                                 415
 │   └── InvalidInstances     what was read does not fit the signature                                    422
 │       ├── InvalidInstance, MissingFeature, UnknownFeature, NumberOutOfRange
@@ -14,6 +14,7 @@ ServiceError
 ├── PredictionError          the model failed on valid input                                             500
 │   └── NonFinitePrediction
 ├── NotReady                 the model is not being served                                               503
+│   └── Overloaded, InsufficientMemory, Draining
 ├── PackageError             a model package cannot be opened
 │   ├── InvalidManifest, ChecksumMismatch, VersionSkew, MissingLibrary
 │   └── UnreadableModel, UntrustedModel, GoldenMismatch
@@ -128,6 +129,12 @@ class NotAcceptable(RequestError):
     title = "None of the accepted media types can be produced"
 
 
+class RequestTimeout(RequestError):
+    code = "request-timeout"
+    status = 408
+    title = "The request did not arrive in time"
+
+
 class PayloadTooLarge(RequestError):
     code = "payload-too-large"
     status = 413
@@ -215,6 +222,21 @@ class NotReady(ServiceError):
     code = "not-ready"
     status = 503
     title = "The model is not being served"
+
+
+class Overloaded(NotReady):
+    code = "overloaded"
+    title = "The service is busy"
+
+
+class InsufficientMemory(NotReady):
+    code = "insufficient-memory"
+    title = "There is no memory for another large body"
+
+
+class Draining(NotReady):
+    code = "draining"
+    title = "The service is ending"
 
 
 class PackageError(ServiceError):

@@ -58,6 +58,15 @@ class Settings(BaseSettings):
     threads: int = Field(default=4, ge=1, le=64)
     """Threads of each gunicorn worker."""
 
+    queue: int = Field(default=64, ge=0, le=10_000)
+    """Requests of each worker that may wait for a thread; more are refused with 503."""
+
+    request_timeout_s: float = Field(default=25, gt=0, le=86_400)
+    """How long one prediction may take, in seconds. Heroku's router gives up after 30."""
+
+    lame_duck_s: float = Field(default=1, ge=0, le=60)
+    """How long the service goes on accepting after SIGTERM while it says that it is not ready, in seconds."""
+
     memory_mib: int | None = Field(
         default=None, ge=64, validation_alias=AliasChoices("ANYPORT_MEMORY_MIB", "GAE_MEMORY_MB")
     )

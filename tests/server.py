@@ -84,9 +84,15 @@ def environment(models_dir: Path, **variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(models_dir: Path, command: list[str] = START_LINE, cwd: Path = ROOT, **variables: str) -> Iterator[Server]:
+def running(
+    models_dir: Path,
+    command: list[str] = START_LINE,
+    cwd: Path = ROOT,
+    port: int | None = None,
+    **variables: str,
+) -> Iterator[Server]:
     """Run the service until the block ends, and leave no process behind."""
-    port = free_port()
+    port = port or free_port()
     log = models_dir.parent / f"server-{port}.log"
     with log.open("wb") as target:
         process = subprocess.Popen(

@@ -24,11 +24,11 @@ ORDER = [
     {"predictor"},
     {"catalogue"},
     {"web", "packing"},
-    {"settings", "capacity"},
+    {"settings", "capacity", "framing"},
     {"commands"},
     {"command_line"},
     {"__init__"},
-    {"wsgi"},
+    {"wsgi", "worker"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FLASK_ROOMS = {"web", "commands", "command_line", "__init__", "wsgi"}

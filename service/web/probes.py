@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from service.errors import NotReady
+from service.errors import Draining, NotReady
 from service.protocols.json_body import write_json
 from service.web.edge import problem
 from service.web.serving import serving
@@ -25,6 +25,8 @@ def alive() -> Response:
 @bp.get("/readyz")
 def ready() -> Response:
     """Answer whether this worker can predict, and if not, which model stands in the way and why."""
+    if serving().draining:
+        return problem(Draining("this worker is ending; ask another one"))
     catalogue = serving().catalogue()
     reasons = {label: error.code for label, error in catalogue.refusals().items()}
     if catalogue.ready():

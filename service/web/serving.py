@@ -17,6 +17,8 @@ class Serving:
         self.max_body_bytes = max_body_bytes
         self.max_rows = max_rows
         self.accept_gzip = accept_gzip
+        self.draining = False
+        """Whether this worker was told to end; set by the worker."""
         self._load = load
         self._lock = Lock()
         self._catalogue: Catalogue | None = None

@@ -55,10 +55,20 @@ def check_problem(status: int, headers: Any, document: Any, bad: Bad) -> None:
 
 def test_every_request_error_is_provoked() -> None:
     """The list of bad requests provokes every problem type that a client can cause by a request alone."""
-    elsewhere = {"invalid-request", "invalid-content-encoding"}
-    """The first is only a base class and Flask's own refusals; the second needs a setting."""
+    elsewhere = {"invalid-request", "invalid-content-encoding", "request-timeout"}
+    """The first is only a base class and Flask's own refusals; the second needs a setting, the third a slow client."""
     codes = {error.code for error in errors.every_error() if issubclass(error, errors.RequestError)}
     assert codes - elsewhere == {bad.problem for bad in BAD_REQUESTS}
+
+
+@pytest.mark.parametrize("depth", [50, 1_000, 100_000])
+def test_nesting_is_bounded(depth: int, client: FlaskClient) -> None:
+    """Nesting of any depth is a fault of the client; how deep the parser goes is up to the version of Python."""
+    answer = client.post("/predict", data=b'{"instances": ' + b"[" * depth + b"]" * depth + b"}", headers=JSON)
+    assert (answer.status_code, answer.json["type"]) in [
+        (400, "/problems/invalid-json"),
+        (422, "/problems/invalid-instance"),
+    ]
 
 
 def test_several_faults_are_reported_at_once(client: FlaskClient) -> None:

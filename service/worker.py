@@ -1,0 +1,570 @@
+"""The gunicorn worker: an event loop that reads whole requests, and threads that only compute.
+
+Stock gthread gives a thread to a connection that has sent nothing, and resets requests that it has accepted when it is
+told to end. Here a thread is given a request whose every byte has arrived, and gives back bytes; the loop alone touches
+sockets, so no slow client can hold a thread. On SIGTERM the loop goes on answering, with `Connection: close`, until
+nobody asks.
+
+What it leans on in gunicorn 27: `workers.base.Worker`, `http.parser.RequestParser` over an iterable,
+`http.wsgi.create`, and `http.wsgi.Response` writing to any object with `sendall`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import selectors
+import socket
+import struct
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from ctypes import addressof, c_char, create_string_buffer
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn.http import wsgi
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.parser import RequestParser
+from gunicorn.workers.base import Worker
+
+from service.errors import InsufficientMemory, InvalidHeader, Overloaded, RequestTimeout, ServiceError, SettingsError
+from service.framing import Chunks, Head, read_head
+from service.protocols import native
+from service.settings import read_settings
+
+HEAD_S = 10.0
+BODY_S = 30.0
+WRITE_S = 30.0
+LINGER_S = 2.0
+"""How long a connection is read on after its last answer, so that no reset cuts the answer off."""
+IDLE_GRACE_S = 1.0
+"""How long an ending worker waits on a kept-alive connection for a request that may be on its way."""
+EXIT_MARGIN_S = 3.0
+SYN_SETTLE_S = 0.05
+ACCEPT_PAUSE_S = 0.005
+RECEIVE_BYTES = 256 * 1024
+FRAMING_BYTES = 64 * 1024
+"""What a chunked body of the largest size may take in framing."""
+BODIES_AT_ONCE = 16
+"""How many bodies of the largest size a worker holds before it refuses more."""
+PROBES = tuple(
+    b"%s %s " % (method, path) for method in (b"GET", b"HEAD") for path in (b"/livez", b"/healthz", b"/readyz")
+)
+
+SO_ATTACH_FILTER = 26
+DROP_SYN = [(0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
+"""Classic BPF for a listening socket: load the TCP flags, keep SYN and ACK; SYN alone is dropped, all else passes.
+
+Source: Linux Documentation/networking/filter.rst, read 2026-11-22.
+"""
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+SLOTS = 512
+_shared = mmap.mmap(-1, 4 + 4 * SLOTS)  # made in the master and shared by its workers
+_board = memoryview(_shared).cast("I")
+"""The first number says that the whole service is ending; the others are each worker's connections plus one."""
+
+
+def announce_stop() -> None:
+    """Tell every worker, from the master, that the whole service ends and nobody will accept after it."""
+    _board[0] = 1
+
+
+def forget_worker(age: int) -> None:
+    """Take a worker that has ended off the board."""
+    _board[_slot(age)] = 0
+
+
+def _slot(age: int) -> int:
+    return 1 + age % SLOTS
+
+
+SAFE: dict[str, Any] = {
+    "worker_class_str": "service.worker.AnyportWorker",
+    "http_parser": "python",
+    "http_protocols": ["h1"],
+    "http2_cleartext": "off",
+    "protocol": "http",
+    "proxy_protocol": "off",
+    "certfile": None,
+    "keyfile": None,
+    "dirty_workers": 0,
+    "header_map": "drop",
+    "forwarder_headers": [],
+    "permit_obsolete_folding": False,
+    "permit_unconventional_http_method": False,
+    "permit_unconventional_http_version": False,
+    "strip_header_spaces": False,
+    "casefold_http_method": False,
+    "control_socket_disable": True,
+}
+"""gunicorn's settings that this worker was made and tested for."""
+TESTED_GUNICORN = "27."
+
+
+def check_gunicorn(cfg: Any, version: str) -> None:
+    """Refuse to start under a gunicorn that this worker was not tested with, or with settings that are not safe.
+
+    Raises:
+        SettingsError: With the setting, its value, and the value that is safe.
+    """
+    if not version.startswith(TESTED_GUNICORN):
+        raise SettingsError(f"gunicorn {version} was not tested with this worker; install {TESTED_GUNICORN}x")
+    for name, safe in SAFE.items():
+        value = getattr(cfg, name)
+        if value != safe:
+            raise SettingsError(f"gunicorn's {name.removesuffix('_str')} is {value!r} and must be {safe!r}")
+
+
+class Sink:
+    """What gunicorn's Response takes for a socket: it keeps the bytes."""
+
+    def __init__(self) -> None:
+        self.kept = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        """Keep bytes of a response."""
+        self.kept += data
+
+    def send(self, data: bytes) -> int:
+        """Pass over `100 Continue`: the loop has sent it, or the body is here already."""
+        return len(data)
+
+
+class Connection:
+    """One client's connection, and how far its current request has come."""
+
+    def __init__(self, client: socket.socket, address: Any, server: Any) -> None:
+        self.socket, self.address, self.server = client, address, server
+        self.received = bytearray()
+        self.outgoing = memoryview(b"")
+        self.head: Head | None = None
+        self.chunks: Chunks | None = None
+        self.interest = 0
+        self.deadline = 0.0
+        self.overdue: Callable[[Connection], None] = lambda connection: None
+        self.task: Future[tuple[bytes, bool]] | None = None
+        self.active_at = time.monotonic()
+        self.working = self.last = self.lingering = self.ended = self.gone = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request has begun on it."""
+        return not (self.received or self.working or self.outgoing or self.lingering)
+
+
+class AnyportWorker(Worker):  # type: ignore[misc]
+    """Reads in an event loop, computes in threads, drains without loss."""
+
+    def init_process(self) -> None:
+        """Make what a worker needs after the fork, and run."""
+        self.settings = read_settings()
+        self.selector = selectors.DefaultSelector()
+        self.pool = ThreadPoolExecutor(self.cfg.threads)
+        self.finished: deque[tuple[Connection, Future[tuple[bytes, bool]]]] = deque()
+        self.wake = os.pipe()
+        os.set_blocking(self.wake[0], False)
+        os.set_blocking(self.wake[1], False)
+        self.connections: set[Connection] = set()
+        self.pipelined: deque[Connection] = deque()
+        self.stuck: dict[Future[tuple[bytes, bool]], float] = {}
+        self.in_threads = 0
+        self.held_bytes = 0
+        self.accepting = False
+        self.accept_at = 0.0
+        self.expire_at = 0.0
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to end, then drain."""
+        self.max_body_bytes = self.settings.max_body_bytes
+        for descriptor in (self.PIPE[0], self.wake[0]):
+            self.selector.register(descriptor, READ, None)
+        for listener in self.sockets:
+            listener.setblocking(False)
+        self._count()
+        while self.alive and self.ppid == os.getppid():
+            self.notify()
+            self._accept_from_now_on(self._may_accept())
+            self._turn(0.5)
+        self.alive: bool = False
+        self._drain()
+
+    # Connections
+
+    def _may_accept(self) -> bool:
+        return time.monotonic() >= self.accept_at and len(self.connections) < self.cfg.worker_connections
+
+    def _accept_from_now_on(self, wanted: bool) -> None:
+        if wanted == self.accepting:
+            return
+        for listener in self.sockets:
+            if wanted:
+                self.selector.register(listener, READ, self._accept)
+            else:
+                self.selector.unregister(listener)
+        self.accepting = wanted
+
+    def _accept(self, listener: Any) -> bool:
+        """Accept one connection; False if there is none."""
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | InterruptedError | ConnectionAbortedError):
+                self.log.error("cannot accept: %s", error.strerror)
+                self.accept_at = time.monotonic() + 0.1
+            return False
+        client.setblocking(False)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(client, address, listener.getsockname())
+        self.connections.add(connection)
+        self._count()
+        self._expect(connection, HEAD_S, self._drop)
+        self._watch(connection, READ)
+        if self._over_share():
+            self.accept_at = time.monotonic() + ACCEPT_PAUSE_S  # the next one is for another worker
+        return True
+
+    def _count(self) -> None:
+        _board[_slot(self.age)] = 1 + len(self.connections)
+
+    def _over_share(self) -> bool:
+        counts = [count - 1 for count in _board[1:] if count]
+        return len(self.connections) * len(counts) > sum(counts)
+
+    def _watch(self, connection: Connection, interest: int) -> None:
+        if interest == connection.interest:
+            return
+        if not connection.interest:
+            self.selector.register(connection.socket, interest, connection)
+        elif not interest:
+            self.selector.unregister(connection.socket)
+        else:
+            self.selector.modify(connection.socket, interest, connection)
+        connection.interest = interest
+
+    def _expect(self, connection: Connection, seconds: float, overdue: Callable[[Connection], None]) -> None:
+        connection.deadline = time.monotonic() + seconds
+        connection.overdue = overdue
+
+    def _drop(self, connection: Connection) -> None:
+        """Close at once."""
+        if connection.gone:
+            return
+        connection.gone = True
+        self._watch(connection, 0)
+        self._release(connection)
+        connection.socket.close()
+        self.connections.discard(connection)
+        self._count()
+
+    def _close(self, connection: Connection) -> None:
+        """Close after the last answer: say so, and read on for a moment, so that no reset destroys the answer."""
+        try:
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(connection)
+            return
+        connection.lingering = True
+        self._release(connection)
+        connection.received.clear()
+        if connection.ended:
+            self._drop(connection)
+            return
+        self._expect(connection, LINGER_S, self._drop)
+        self._watch(connection, READ)
+
+    # Turns of the loop
+
+    def _turn(self, longest_s: float) -> None:
+        now = time.monotonic()
+        wait = 0.0 if self.pipelined else longest_s
+        if self.accept_at > now:
+            wait = min(wait, self.accept_at - now)
+        for key, events in self.selector.select(wait):
+            if isinstance(key.data, Connection):
+                self._guard(self._readable if events & READ else self._writable, key.data)
+            elif key.data is not None:
+                key.data(key.fileobj)
+            else:
+                with suppress(BlockingIOError):
+                    os.read(key.fd, 4096)
+        while self.finished:
+            connection, future = self.finished.popleft()
+            self.in_threads -= 1
+            self.stuck.pop(future, None)
+            if connection.task is future and not connection.gone:
+                connection.task = None
+                self._guard(self._send_result, connection, future)
+        for _ in range(len(self.pipelined)):
+            self._guard(self._advance, self.pipelined.popleft())
+        if now >= self.expire_at:
+            self._expire(now)
+            self.expire_at = now + 0.25
+
+    def _guard(self, step: Callable[..., None], connection: Connection, *more: Any) -> None:
+        """Take one step with one connection; whatever goes wrong ends that connection and no other."""
+        try:
+            step(connection, *more)
+        except Exception:
+            self.log.exception("a connection was given up")
+            self._drop(connection)
+
+    def _expire(self, now: float) -> None:
+        for connection in [c for c in self.connections if c.deadline <= now]:
+            self._guard(connection.overdue, connection)
+        if any(since <= now for since in self.stuck.values()) and self.alive:
+            self.log.error("a prediction has run for twice its deadline; the worker is replaced")
+            self.alive = False
+
+    def _readable(self, connection: Connection) -> None:
+        try:
+            data = connection.socket.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        if connection.lingering:
+            if not data:
+                self._drop(connection)
+            return
+        connection.active_at = time.monotonic()
+        if data:
+            connection.received += data
+            self._hold(connection, len(data))
+            self._advance(connection)
+        elif connection.received:
+            connection.ended = True  # a request that was cut: the app says so
+            self._hand(connection, len(connection.received), last=True)
+        else:
+            self._drop(connection)
+
+    def _hold(self, connection: Connection, n_bytes: int) -> None:
+        self.held_bytes += n_bytes
+
+    def _release(self, connection: Connection) -> None:
+        self.held_bytes -= len(connection.received)
+        connection.received = bytearray()
+
+    def _advance(self, connection: Connection) -> None:
+        """Look whether a whole request has come, and hand it on."""
+        if connection.gone or connection.working or not connection.received:
+            return
+        if connection.head is None:
+            connection.head = read_head(connection.received)
+            if connection.head is None:
+                if connection.overdue != self._refuse_late:
+                    self._expect(connection, HEAD_S, self._refuse_late)
+                self._watch(connection, READ)
+                return
+            if not self._begin_body(connection, connection.head):
+                return
+        end = self._end(connection, connection.head)
+        if end is not None:
+            self._hand(connection, end)
+        elif connection.chunks is not None and connection.chunks.irregular:
+            self._hand(connection, len(connection.received), last=True)
+        else:
+            self._watch(connection, READ)
+
+    def _begin_body(self, connection: Connection, head: Head) -> bool:
+        """Decide by its head whether a request's body is to be read here."""
+        if head.irregular or (head.body_bytes or 0) > self.max_body_bytes:
+            self._hand(connection, head.size_bytes if not head.irregular else len(connection.received), last=True)
+            return False
+        expected = self.max_body_bytes if head.body_bytes is None else head.body_bytes
+        if expected > FRAMING_BYTES and self.held_bytes + expected > BODIES_AT_ONCE * self.max_body_bytes:
+            self._refuse(connection, InsufficientMemory("too many large bodies are being read; send it again"))
+            return False
+        if head.body_bytes is None:
+            connection.chunks = Chunks(head.size_bytes)
+        here = len(connection.received) - head.size_bytes
+        if head.expects_continue and (head.body_bytes is None or here < head.body_bytes):
+            with suppress(OSError):
+                connection.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expect(connection, BODY_S, self._refuse_late)
+        return True
+
+    def _end(self, connection: Connection, head: Head) -> int | None:
+        received = connection.received
+        if head.body_bytes is not None:
+            end = head.size_bytes + head.body_bytes
+            return end if len(received) >= end else None
+        assert connection.chunks is not None
+        end_of_chunks = connection.chunks.end(received)
+        if end_of_chunks is None and len(received) > head.size_bytes + self.max_body_bytes + FRAMING_BYTES:
+            connection.chunks.irregular = True  # over the limit: the app refuses it
+        return end_of_chunks
+
+    def _hand(self, connection: Connection, end: int, *, last: bool = False) -> None:
+        """Give a whole request to a thread, or answer it here where it is a probe."""
+        request = bytes(connection.received[:end])
+        del connection.received[:end]
+        self.held_bytes -= end
+        connection.head = connection.chunks = None
+        connection.last = last or connection.last
+        connection.working = True
+        self._watch(connection, 0)
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("the worker has answered %d requests and is replaced", self.nr)
+            self.alive = False
+        if request.startswith(PROBES):
+            self._send(connection, *self._answer(connection, request))
+        elif self.in_threads >= self.cfg.threads + self.settings.queue:
+            self._refuse(connection, Overloaded("every thread is busy and the queue is full; send it again"))
+        else:
+            self.in_threads += 1
+            self._expect(connection, self.settings.request_timeout_s, self._give_up)
+            connection.task = future = self.pool.submit(self._answer, connection, request)
+            self.stuck[future] = time.monotonic() + 2 * self.settings.request_timeout_s
+            future.add_done_callback(lambda done: self._report(connection, done))
+
+    def _report(self, connection: Connection, future: Future[tuple[bytes, bool]]) -> None:
+        self.finished.append((connection, future))
+        with suppress(BlockingIOError):  # the pipe is full of reasons to wake up already
+            os.write(self.wake[1], b"!")
+
+    def _send_result(self, connection: Connection, future: Future[tuple[bytes, bool]]) -> None:
+        self._send(connection, *future.result())
+
+    # Answers
+
+    def _answer(self, connection: Connection, request: bytes) -> tuple[bytes, bool]:
+        """Answer one whole request; return the bytes, and whether the connection may go on."""
+        sink = Sink()
+        try:
+            parsed = next(RequestParser(self.cfg, iter([request]), connection.address))
+            response, environ = wsgi.create(parsed, sink, connection.address, connection.server, self.cfg)
+            environ["wsgi.multithread"] = True
+            if connection.last or not self.alive or not self.cfg.keepalive:
+                response.force_close()
+            chunks = self.wsgi(environ, response.start_response)
+            try:
+                for chunk in chunks:
+                    response.write(chunk)
+                response.close()
+            finally:
+                if hasattr(chunks, "close"):
+                    chunks.close()
+            return bytes(sink.kept), not response.should_close()
+        except (ParseException, NoMoreData, StopIteration) as error:
+            self.log.info("a request could not be parsed: %s", type(error).__name__)
+            return problem(InvalidHeader("the request is not HTTP/1.1 as RFC 9112 has it; check its head")), False
+        except Exception:
+            self.log.exception("a request could not be answered")
+            return problem(ServiceError("the service failed on this request; its log says more")), False
+
+    def _send(self, connection: Connection, answer: bytes, keep: bool) -> None:
+        connection.outgoing = memoryview(answer)
+        connection.last = connection.last or not keep
+        connection.working = True
+        self._expect(connection, WRITE_S, self._drop)
+        self._writable(connection)
+
+    def _writable(self, connection: Connection) -> None:
+        try:
+            while connection.outgoing:
+                connection.outgoing = connection.outgoing[connection.socket.send(connection.outgoing) :]
+        except (BlockingIOError, InterruptedError):
+            self._watch(connection, WRITE)
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        connection.working = False
+        connection.active_at = time.monotonic()
+        if connection.last:
+            self._close(connection)
+        else:
+            self._expect(connection, self.cfg.keepalive, self._drop)
+            self._watch(connection, READ)
+            if connection.received:
+                self.pipelined.append(connection)
+
+    def _refuse(self, connection: Connection, error: ServiceError) -> None:
+        connection.last = True
+        self._send(connection, problem(error), False)
+
+    def _refuse_late(self, connection: Connection) -> None:
+        self._refuse(connection, RequestTimeout("the request did not arrive in time; send it at once"))
+
+    def _give_up(self, connection: Connection) -> None:
+        task, connection.task = connection.task, None
+        if task is not None:
+            task.cancel()  # it may not have begun
+        self._refuse(connection, Overloaded("the prediction took too long; send fewer rows, or send it again"))
+
+    # The end
+
+    def _drain(self) -> None:
+        """Answer what was accepted, accept what has connected, and leave nobody with a reset."""
+        began = time.monotonic()
+        deadline = began + max(self.cfg.graceful_timeout - EXIT_MARGIN_S, 1.0)
+        self.wsgi.extensions["anyport"].draining = True
+        if _board[0]:
+            self._be_a_lame_duck(min(began + self.settings.lame_duck_s, deadline))
+        self._accept_from_now_on(False)
+        for listener in self.sockets:
+            while _board[0] and self._accept(listener):
+                pass
+            listener.close()
+        while self.connections and time.monotonic() < deadline:
+            self.notify()
+            self._turn(0.05)
+            quiet_since = time.monotonic() - IDLE_GRACE_S
+            for connection in [c for c in self.connections if c.idle and max(c.active_at, began) < quiet_since]:
+                self._close(connection)
+        for connection in list(self.connections):
+            self._drop(connection)
+        forget_worker(self.age)
+        if self.in_threads:
+            self.log.error("%d predictions were still running at the deadline", self.in_threads)
+            sys.stdout.flush()
+            os._exit(0)
+        self.pool.shutdown()
+
+    def _be_a_lame_duck(self, until: float) -> None:
+        """Not ready, but still serving; then let nobody new begin to connect, and wait for those who have begun."""
+        while time.monotonic() < until:
+            self.notify()
+            self._accept_from_now_on(self._may_accept())
+            self._turn(0.05)
+        for listener in self.sockets:
+            drop_new_connections(listener)
+        settled = time.monotonic() + SYN_SETTLE_S
+        while time.monotonic() < settled:
+            self._turn(0.01)
+
+
+def drop_new_connections(listener: Any) -> None:
+    """Have the kernel pass over packets that would begin a connection; their clients try again, elsewhere or later.
+
+    Where the kernel does not let us, a connection that begins in the listener's last instant may be reset.
+    """
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)
+    buffer = create_string_buffer(program, len(program))
+    header = struct.pack("HL", len(DROP_SYN), addressof((c_char * len(program)).from_buffer(buffer)))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)
+
+
+def problem(error: ServiceError) -> bytes:
+    """Write a whole HTTP answer with a problem document, after which the connection ends."""
+    request_id = uuid.uuid4().hex
+    body = native.encode_error(error, request_id)
+    retry = "Retry-After: 1\r\n" if error.status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+        f"Content-Type: {native.ERROR_TYPE}\r\nContent-Length: {len(body)}\r\n{retry}"
+        f"X-Request-ID: {request_id}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
