@@ -34,11 +34,11 @@ def _manifests():
     """Every manifest that can be read; a worker says what is wrong with the others."""
     for name, versions in _store.versions().items():
         for version in versions:
-            if settings.serve == "all" or version == _store.active(name):
-                try:
+            try:
+                if settings.serve == "all" or version == _store.active(name):
                     yield _store.manifest(name, version)
-                except ServiceError:
-                    continue
+            except ServiceError:
+                continue
 
 
 _memory_mib = settings.memory_mib or capacity.memory_limit_mib()

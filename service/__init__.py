@@ -19,17 +19,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises:
         SettingsError: If an environment variable is unusable.
     """
-    from service.settings import limit_compute_threads, read_settings
+    from service.settings import limit_compute_threads
 
     limit_compute_threads()  # before anything imports numpy
     from flask import Flask
 
     from service import web
     from service.catalogue import Catalogue
-    from service.command_line import LazyCommands
+    from service.command_line import LazyCommands, settings_or_message
     from service.store import Store
 
-    chosen = settings or read_settings()
+    chosen = settings or settings_or_message()
     app = Flask(__name__, static_folder=None)
     app.cli = LazyCommands(chosen)
     serving = web.Serving(

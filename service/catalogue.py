@@ -18,10 +18,17 @@ Entry = Predictor | ServiceError
 class Catalogue:
     """Predictors by name and version. A package that failed to open stands here as the error that it raised."""
 
-    def __init__(self, entries: dict[str, dict[str, Entry]], active: dict[str, str], default: str | None) -> None:
+    def __init__(
+        self,
+        entries: dict[str, dict[str, Entry]],
+        active: dict[str, str],
+        default: str | None,
+        no_default: str = "no model is the default",
+    ) -> None:
         self.entries = entries
         self.active = active
         self.default = default
+        self._no_default = no_default
 
     @classmethod
     def load(cls, store: Store, policy: Policy, serve: Literal["all", "active"]) -> Catalogue:
@@ -41,7 +48,11 @@ class Catalogue:
                 continue
             chosen = versions if serve == "all" else [active[name]]
             entries[name] = {version: open_package(store, name, version, policy) for version in chosen}
-        return cls(entries, active, _default(store))
+        try:
+            return cls(entries, active, store.default())
+        except PackageError as error:
+            log.error("POST /predict will not answer: %s", error.detail)
+            return cls(entries, active, None, error.detail)
 
     def predictor(self, name: str | None = None, version: str | None = None) -> Predictor:
         """Return the predictor that a request names; the default model and the active version where it names none.
@@ -81,17 +92,9 @@ class Catalogue:
             return self.default
         names = ", ".join(self.entries) or "none"
         raise UnknownModel(
-            f"no model is the default (there are: {names}); name one in the path as /v1/models/NAME:predict, or run "
+            f"{self._no_default} (there are: {names}); name one in the path as /v1/models/NAME:predict, or run "
             "`flask activate NAME --default`"
         )
-
-
-def _default(store: Store) -> str | None:
-    try:
-        return store.default()
-    except PackageError as error:
-        log.error("POST /predict will not answer: %s", error.detail)
-        return None
 
 
 def open_package(store: Store, name: str, version: str, policy: Policy) -> Entry:

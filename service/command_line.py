@@ -5,7 +5,18 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from service.settings import Settings
+from service.errors import SettingsError
+from service.settings import Settings, read_settings
+
+
+def settings_or_message() -> Settings:
+    """Read the settings; under a `flask` command an unusable one is a message instead of a traceback."""
+    try:
+        return read_settings()
+    except SettingsError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.ClickException(error.detail) from error
 
 
 class LazyCommands(AppGroup):

@@ -29,7 +29,6 @@ class Predictor:
         """Predict every row of the request's table, in its order.
 
         Raises:
-            UnknownParameter: Never here; a codec refuses probabilities that the signature does not have.
             PredictionError: If the model raises, or answers with another number of rows.
             NonFinitePrediction: If any number of the answer is NaN or infinite.
         """
@@ -63,7 +62,8 @@ class Predictor:
         if wrong:
             raise GoldenMismatch(
                 f"{label}: {len(wrong)} of {table.n_rows} golden rows are answered differently than when packed, the "
-                f"first is row {wrong[0]}; install the libraries of requirements.txt, or pack the model again"
+                f"first is row {wrong[0]}; install the libraries of requirements.txt, bring back modules of your own "
+                "as they were, or pack the model again"
             )
 
     def _run(self, table: Table, probabilities: bool) -> Outputs:

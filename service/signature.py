@@ -163,8 +163,10 @@ def _whole(value: Any) -> Any:
 
 
 def _one_of(feature: Feature) -> Callable[[float], float]:
+    known = frozenset(feature.categories or ())
+
     def check(value: float) -> float:
-        if value not in (feature.categories or ()):
+        if value not in known:
             raise ValueError("not a known value")
         return value
 

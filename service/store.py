@@ -70,24 +70,28 @@ class Store:
 
         Raises:
             UnknownModel: If no package has this name.
+            PackageError: If the pointer cannot be read, or names a version that is not there.
         """
         versions = self.versions().get(name)
         if not versions:
             raise UnknownModel(f"no package is called {shorten(name)!r}; `flask models` lists what there is")
         pointed = _read_pointer(self._folder / name / ACTIVE)
         if pointed is not None and pointed not in versions:
-            log.error("%s: the active version %r is not there; the newest answers instead", name, shorten(pointed))
-        return pointed if pointed in versions else versions[-1]
+            raise PackageError(
+                f"{name}: the active version {shorten(pointed)!r} is not there, it has {shorten(', '.join(versions))}; "
+                f"run `flask activate {name} VERSION`"
+            )
+        return pointed or versions[-1]
 
     def default(self) -> str | None:
         """Return the name of the model that answers when a request names none; a sole model is its own default."""
         names = list(self.versions())
         pointed = _read_pointer(self._folder / DEFAULT)
-        if pointed in names:
-            return pointed
-        if pointed is not None:
-            log.error("the default model %r is not there; POST /predict will not answer", shorten(pointed))
-        return names[0] if pointed is None and len(names) == 1 else None
+        if pointed is not None and pointed not in names:
+            raise PackageError(
+                f"the default model {shorten(pointed)!r} is not there; run `flask activate NAME --default`"
+            )
+        return pointed or (names[0] if len(names) == 1 else None)
 
     def activate(self, name: str, version: str | None, *, default: bool) -> str:
         """Make a version the active one, and its model the default where wanted.
@@ -95,10 +99,10 @@ class Store:
         Raises:
             UnknownModel, UnknownVersion: If there is no such package.
         """
-        chosen = version or self.active(name)
         versions = self.versions().get(name)
         if not versions:
             raise UnknownModel(f"no package is called {shorten(name)!r}; `flask models` lists what there is")
+        chosen = version or self.active(name)
         if chosen not in versions:
             raise UnknownVersion(f"{name} has no version {shorten(chosen)!r}; it has {', '.join(versions)}")
         if version is not None:
@@ -183,7 +187,8 @@ class Store:
 
     def next_version(self, name: str) -> str:
         """Return the whole number after the largest one among the versions."""
-        numbers = [int(version) for version in self.versions().get(name, []) if version.isdecimal()]
+        taken = [path.name for path in (self._folder / name).glob("*")] if NAME.fullmatch(name) else []
+        numbers = [int(version) for version in taken if version.isdecimal()]
         return str(max(numbers, default=0) + 1)
 
     def add(self, staged: Path, manifest: Manifest) -> Path:
@@ -197,6 +202,8 @@ class Store:
         except OSError as error:
             with suppress(OSError):
                 target.parent.rmdir()
+            if target.exists():
+                raise PackingError(f"another `flask pack` made {manifest.label} meanwhile; run it again") from error
             raise PackingError(f"{manifest.label} cannot be put into the models folder ({error.strerror})") from error
         _sync(target.parent)
         return target
@@ -288,16 +295,22 @@ def _read_pointer(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise PackageError(f"the pointer {path.name!r} in the models folder cannot be read") from error
+        where = path.name if path.name == DEFAULT else f"{path.parent.name}/{path.name}"
+        raise PackageError(
+            f"models/{where} must be a file of one line and cannot be read; remove it and run `flask activate`"
+        ) from error
 
 
 def _write_pointer(path: Path, value: str) -> None:
     fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as stream:
-        stream.write(value + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(fresh, path)
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(value + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
     _sync(path.parent)
 
 

@@ -222,11 +222,12 @@ def _column_at_once(feature: Feature, values: Sequence[Any]) -> Column | None:
 
 def _column_by_cell(feature: Feature, values: Sequence[Any], faults: Faults) -> Column:
     checked = []
+    known = frozenset(feature.categories or ()) if feature.closed else None
     for row, value in enumerate(values):
         if value is _MISSING:
             checked.append(_filler(feature))
             continue
-        fault, cell = check_cell(feature, value)
+        fault, cell = check_cell(feature, value, known)
         if fault is not None:
             faults.add(fault, cell, row, feature.name)
             cell = _filler(feature)
@@ -243,8 +244,8 @@ def _filler(feature: Feature) -> Any:
     return {"string": "", "datetime-string": "", "datetime": None, "bool": False}.get(feature.dtype, 0)
 
 
-def check_cell(feature: Feature, value: Any) -> tuple[str | None, Any]:
-    """Check one value.
+def check_cell(feature: Feature, value: Any, known: frozenset[Any] | None) -> tuple[str | None, Any]:
+    """Check one value, against the known ones of a closed feature too.
 
     Returns:
         (None, the value as the column holds it), or (the fault's code, what is wrong with the value).
@@ -254,9 +255,9 @@ def check_cell(feature: Feature, value: Any) -> tuple[str | None, Any]:
             return None, math.nan if feature.dtype in ("float64", "float32") else None
         return "invalid-instance", f"{shorten(feature.name)!r} is null and the model takes no missing value here"
     fault, cell = _CHECKS[feature.dtype](feature, value)
-    if fault is None and feature.closed and cell not in (feature.categories or ()):
-        known = shorten(", ".join(map(str, (feature.categories or ())[:MAX_FAULTS])), 120)
-        return "invalid-instance", f"{describe(value)} is not a known value; known are {known}"
+    if fault is None and known is not None and cell not in known:
+        some = shorten(", ".join(map(str, (feature.categories or ())[:MAX_FAULTS])), 120)
+        return "invalid-instance", f"{describe(value)} is not a known value; known are {some}"
     return fault, cell
 
 

@@ -162,7 +162,7 @@ def test_unreadable_default_pointer_leaves_models_answering_by_name(store: Store
     (models_dir / "default").write_bytes(b"\xff")
     catalogue = load(store)
     assert catalogue.predictor("penguins").manifest.label == "penguins/1"
-    with pytest.raises(UnknownModel, match="no model is the default"):
+    with pytest.raises(UnknownModel, match="models/default must be a file of one line"):
         catalogue.predictor()
 
 

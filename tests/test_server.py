@@ -90,6 +90,15 @@ def test_broken_framing_is_the_clients_fault(request_bytes: bytes, status: int, 
     assert server.predict([PENGUIN])[0] == 200
 
 
+@pytest.mark.parametrize(
+    "field", [b"X_Request_ID: forged", b"SCRIPT_NAME: /v1", b"SCRIPT-NAME: /v1", b"PATH_INFO: /livez"]
+)
+def test_ambiguous_headers_change_nothing(field: bytes, server: Server) -> None:
+    """A header that WSGI could take for another one is dropped."""
+    answer = server.raw(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + field + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK") and b'"models"' in answer and b"forged" not in answer
+
+
 def test_chunked_body_is_answered(server: Server) -> None:
     """A chunked request without Content-Length is answered like any other."""
     body = one()
@@ -199,6 +208,16 @@ def test_app_that_cannot_start_ends_the_master(app: str, models_dir: Path) -> No
     assert ended.returncode != 0
     assert ended.stdout.count("Booting worker") == 1
     assert "anyport did not start" in ended.stdout.splitlines()[-1]
+
+
+def test_flask_command_names_an_unusable_setting(models_dir: Path) -> None:
+    """A `flask` command answers an unusable setting with one line that names it."""
+    env = environment(models_dir, ANYPORT_THREADS="x")
+    command = [sys.executable, "-m", "flask", "models"]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    [line] = [line for line in ended.stderr.splitlines() if "ANYPORT_THREADS" in line]
+    assert line.startswith("Error: ANYPORT_THREADS='x' is not usable") and "Traceback" not in ended.stderr
 
 
 def test_flask_run_serves_the_same_app(models_dir: Path) -> None:

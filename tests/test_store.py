@@ -138,14 +138,12 @@ def test_active_is_what_the_pointer_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pointer", ["11", "", "../other/1", "nine"])
-def test_active_is_the_newest_where_the_pointer_dangles(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, pointer: str
-) -> None:
-    """A pointer to a version that is not there is logged, and the newest answers."""
+def test_active_refuses_a_pointer_that_dangles(tmp_path: Path, pointer: str) -> None:
+    """A pointer to a version that is not there is an error, for nobody asked for another version."""
     store = place(tmp_path, "it", "9", "10")
     (tmp_path / "it" / "active").write_text(pointer)
-    assert store.active("it") == "10"
-    assert "the newest answers instead" in caplog.text
+    with pytest.raises(PackageError, match="is not there, it has 9, 10; run `flask activate it VERSION`"):
+        store.active("it")
 
 
 @pytest.mark.parametrize("name", ["nope", "../it", "", "It"])
@@ -171,8 +169,8 @@ def test_sole_model_is_its_own_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pointer", "default"),
-    [(None, None), ("b\n", "b"), ("gone", None), ("../a", None)],
-    ids=["none", "b", "gone", "path"],
+    [(None, None), ("b\n", "b")],
+    ids=["none", "b"],
 )
 def test_default_of_several_is_what_the_pointer_says(tmp_path: Path, pointer: str | None, default: str | None) -> None:
     """Of several models only the one that the pointer names is the default."""
@@ -183,12 +181,20 @@ def test_default_of_several_is_what_the_pointer_says(tmp_path: Path, pointer: st
     assert Store(tmp_path).default() == default
 
 
-def test_dangling_default_is_logged_and_not_guessed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("pointer", ["gone", "../it", ""])
+def test_dangling_default_is_an_error(tmp_path: Path, pointer: str) -> None:
     """Where the default pointer dangles, even a sole model does not take its place."""
     store = place(tmp_path, "it", "1")
-    (tmp_path / "default").write_text("gone")
-    assert store.default() is None
-    assert "'gone' is not there" in caplog.text
+    (tmp_path / "default").write_text(pointer)
+    with pytest.raises(PackageError, match="is not there; run `flask activate NAME --default`"):
+        store.default()
+
+
+def test_next_version_counts_folders_without_manifest(tmp_path: Path) -> None:
+    """The next version is free, even where a folder stands without a manifest."""
+    store = place(tmp_path, "it", "1")
+    (tmp_path / "it" / "2").mkdir()
+    assert store.next_version("it") == "3"
 
 
 # Choosing a version
@@ -299,7 +305,7 @@ def test_add_never_overwrites(store: Store, models_dir: Path, package: Path) -> 
     """A version that appeared after it was found free stays as it is, and the late one is refused."""
     manifest = store.manifest("penguins", "1").model_copy(update={"version": "2"})
     store.check_free("penguins", "2")
-    with pytest.raises(PackingError, match="penguins/2 cannot be put"), store.staging() as folder:
+    with pytest.raises(PackingError, match="another `flask pack` made penguins/2 meanwhile"), store.staging() as folder:
         shutil.copytree(package, folder / "penguins" / "2")
         place(models_dir, "penguins", "2")
         before = contents(models_dir / "penguins")

@@ -277,6 +277,12 @@ def test_known_values_in_a_fault_are_cut() -> None:
     assert len(refusal(of, [["x"]]).detail) < 250
 
 
+def test_many_categories_are_looked_up() -> None:
+    """10,000 cells of a feature with 50,000 categories are checked without searching through them."""
+    of = only("string", categories=tuple(map(str, range(50_000))), closed=True)
+    assert column_of(of, *["49999"] * 10_000).tolist() == ["49999"] * 10_000
+
+
 def test_faults_of_many_categories_are_cheap() -> None:
     """A thousand faulty cells of a feature with thousands of categories are refused without quadratic work."""
     of = only("string", categories=tuple(f"category-{number}" for number in range(5000)), closed=True)

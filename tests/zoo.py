@@ -95,7 +95,7 @@ def lightgbm() -> Animal:
     from lightgbm import LGBMClassifier
 
     rows = diamonds()
-    inputs = rows[["color", *NUMBERS]].astype({"color": "category"})
+    inputs = rows[["color", "price", *NUMBERS]].astype({"color": "category"})
     model = LGBMClassifier(n_estimators=10, verbose=-1, n_jobs=1, random_state=0).fit(inputs, rows.cut)
     return Animal(model, rows, inputs, {"targets": ("cut",)}, model.predict_proba(inputs))
 
@@ -133,6 +133,17 @@ def open_categories() -> Animal:
     return Animal(model.fit(inputs, rows.x), rows, inputs, {"targets": ("x",)})
 
 
+def codes() -> Animal:
+    """Codes that look like numbers and like missing values, and that the model knows as text."""
+    codes = ["01", "02", "NA", "10"] * 50
+    rows = pandas.DataFrame({"code": codes, "x": range(200), "y": [code in ("01", "NA") for code in codes]})
+    prepare = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["code"]), ("passthrough", ["x"]))
+    prepare.sparse_threshold = 0
+    inputs = rows[["code", "x"]]
+    model = make_pipeline(prepare, LogisticRegression(max_iter=5000)).fit(inputs, rows.y)
+    return Animal(model, rows, inputs, {"targets": ("y",)}, model.predict_proba(inputs))
+
+
 def counts() -> Animal:
     """A regressor with a whole-number feature and one of closed categories."""
     rows = diamonds().assign(n=range(200))[["n", "cut", "price"]]
@@ -151,6 +162,7 @@ ZOO: dict[str, Callable[[], Animal]] = {
         several_numbers,
         several_labels,
         lightgbm,
+        codes,
         nameless,
         dates,
         open_categories,

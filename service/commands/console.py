@@ -27,6 +27,8 @@ def plain_errors(as_json: bool = False) -> Iterator[None]:
             sys.exit(1)
         lines = [f"  row {f.row}, {f.feature}: {f.detail}" for f in error.faults if f.row is not None]
         raise click.ClickException("\n".join([error.detail, *lines[:5]])) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror}; nothing was changed") from error
     finally:
         logging.disable(before)
 

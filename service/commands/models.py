@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -76,9 +76,13 @@ def curl_line(manifest: Manifest, address: str, *, is_default: bool) -> str:
 
 def describe_packages(store: Store) -> Iterator[dict[str, Any]]:
     """Describe every package, those with a broken manifest too."""
-    default = store.default()
+    default = _or_none(store.default)
     for name, versions in store.versions().items():
-        active = store.active(name)
+        try:
+            active = store.active(name)
+        except ServiceError as error:
+            yield {"name": name, "version": "", "active": False, "default": name == default, "error": error.detail}
+            active = ""
         for version in versions:
             row: dict[str, Any] = {
                 "name": name,
@@ -97,6 +101,14 @@ def describe_packages(store: Store) -> Iterator[dict[str, Any]]:
                     "size_bytes": sum(entry.size_bytes for entry in manifest.files),
                     "created": manifest.created,
                 }
+
+
+def _or_none(ask: Callable[[], str | None]) -> str | None:
+    try:
+        return ask()
+    except ServiceError as error:
+        click.echo(f"warning: {error.detail}", err=True)
+        return None
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from service.packing import golden, measure, statistics, trials
 from service.packing.sample import Sample, infer_dtype, looks_like_dates, read_sample
 from service.packing.trials import Candidate
 from service.runtimes import RUNTIMES, Facts, Loaded, Policy, RuntimeModule, Source
-from service.signature import Dtype, Feature, Label, Output, Signature
+from service.signature import TEXTS, Dtype, Feature, Label, Output, Signature
 from service.store import Store, add_file, write_manifest
 from service.table import Column, Table, table_from_columns
 
@@ -83,6 +83,7 @@ def pack(
     runtime, module = _runtime(model_file)
     loaded = _load(model_file, module, policy)
     facts = module.examine(loaded.model)
+    sample = sample.knowing(facts.categories)
     tell("finding out what it takes")
     study = _Study(module, loaded.model, facts, sample, choices)
     study.run()
@@ -203,7 +204,11 @@ class _Study:
         known = self._facts.dtypes[index] if self._facts.dtypes else inferred
         if self._facts.dtypes is None and self._facts.names is None and inferred in ("int64", "bool"):
             known = "float64"  # an array has one type for all its columns
-        dtype = self._choices.dtypes.get(name, known)
+        categories = self._facts.categories.get(name, ())
+        as_text = bool(categories) and all(isinstance(value, str) for value in categories)
+        dtype = self._choices.dtypes.get(name, "string" if as_text else known)
+        if as_text and dtype not in TEXTS:
+            raise PackingError(f"the model knows the values of {name!r} as text; say --dtype {name}=string")
         return Feature(name=name, dtype=dtype, nullable=True, required=name not in self._choices.optional)
 
     def _settle_missing(self) -> None:
@@ -284,7 +289,10 @@ class _Study:
 
     def _settle_outputs(self) -> None:
         """Name and type the outputs, ask for probabilities, and measure against the target."""
-        self.predictions = self.candidate.answer(self.table).predictions
+        try:
+            self.predictions = self.candidate.answer(self.table).predictions
+        except Exception as error:  # a model may raise anything
+            raise PackingError(f"the model cannot predict the sample: {shorten(str(error), 300)}") from error
         classes = self._classes()
         n_outputs = 1 if self.predictions.ndim == 1 else self.predictions.shape[1]
         answers = self.predictions.reshape(len(self.predictions), -1).T
@@ -383,6 +391,12 @@ def _there_are(name: str, sample: Sample) -> str:
 
 def _named_features(wanted: Sequence[str], sample: Sample, choices: Choices, notes: list[str]) -> list[str]:
     for name in wanted:
+        renamed = next((column for column in sample.columns if column.replace(" ", "_") == name != column), None)
+        if name not in sample.columns and renamed is not None:
+            raise PackingError(
+                f"the model calls the column {renamed!r} {name!r}, as LightGBM does with spaces; rename it so "
+                "in the sample and train again with that name"
+            )
         if name not in sample.columns:
             raise PackingError(f"the model was fitted on the column {shorten(name)!r}, {_there_are(name, sample)}")
     unused = [n for n in sample.columns if n not in wanted and n not in choices.targets and n not in choices.drop]

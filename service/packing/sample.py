@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,32 +32,44 @@ class Sample:
 
     columns: dict[str, list[str]]
     n_rows: int
+    known: Mapping[str, frozenset[Any]] = field(default_factory=dict)
+    """Values that the model itself knows, by column; what it knows is not missing, even if it is spelt `NA`."""
     _typed: dict[tuple[str, str], list[Any]] = field(default_factory=dict, repr=False)
 
     def missing_in(self, name: str) -> frozenset[str]:
         """Return the spellings of a missing value that a column holds."""
-        return MISSING_WORDS.intersection(self.columns[name])
+        return self._words(name).intersection(self.columns[name])
+
+    def _words(self, name: str) -> frozenset[str]:
+        return MISSING_WORDS - self.known.get(name, frozenset())
+
+    def knowing(self, categories: Mapping[str, Sequence[Any]]) -> Sample:
+        """Return the sample with the values that the model knows."""
+        known = {name: frozenset(values) - {""} for name, values in categories.items()}
+        return Sample(self.columns, self.n_rows, known)
 
     def present(self, name: str) -> list[str]:
         """Return the cells of a column that are not missing."""
-        return [cell for cell in self.columns[name] if cell not in MISSING_WORDS]
+        words = self._words(name)
+        return [cell for cell in self.columns[name] if cell not in words]
 
     def values(self, feature: Feature) -> list[Any]:
         """Return a column as typed values; None where missing."""
         key = feature.name, feature.dtype
         if key not in self._typed:
-            cells = self.columns[feature.name]
-            self._typed[key] = [None if c in MISSING_WORDS else parse_cell(feature, ("",), c) for c in cells]
+            cells, words = self.columns[feature.name], self._words(feature.name)
+            self._typed[key] = [None if c in words else parse_cell(feature, ("",), c) for c in cells]
         return self._typed[key]
 
     def whole_rows(self, names: list[str]) -> list[int]:
         """Return the numbers of the rows that miss nothing in these columns."""
-        columns = [self.columns[name] for name in names]
-        return [row for row in range(self.n_rows) if not any(column[row] in MISSING_WORDS for column in columns)]
+        columns = [(self.columns[name], self._words(name)) for name in names]
+        return [row for row in range(self.n_rows) if not any(column[row] in words for column, words in columns)]
 
     def rows(self, keep: list[int]) -> Sample:
         """Return the sample with only these rows."""
-        return Sample({name: [cells[row] for row in keep] for name, cells in self.columns.items()}, len(keep))
+        columns = {name: [cells[row] for row in keep] for name, cells in self.columns.items()}
+        return Sample(columns, len(keep), self.known)
 
 
 def read_sample(path: Path, separator: str) -> Sample:

@@ -20,6 +20,8 @@ FLOAT = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
 BOOLEANS = {"true": True, "false": False}
 SPACES = " \t"
+MAX_LISTED = 10
+csv.field_size_limit(2**31 - 1)  # a long text is a text; the body itself is bounded
 MAX_INTEGER_DIGITS = 40
 """More digits are beyond 64 bits anyway, and reading them takes time that grows with the square of their number."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -79,7 +81,7 @@ def csv_table(signature: Signature, header: list[str], rows: list[list[str]]) ->
 
 def parse_cell(feature: Feature, missing: tuple[str, ...], cell: str) -> Any:
     """Read one cell as the value that it spells; text that is no such value stays text, for the check to refuse."""
-    if cell == "" or (feature.takes_null and cell in missing):
+    if cell == "" or (feature.takes_null and cell in missing and cell not in (feature.categories or ())):
         return None
     plain = cell.strip(SPACES)
     if feature.dtype in ("float64", "float32"):
@@ -148,9 +150,11 @@ def _check_header(header: list[str], signature: Signature) -> None:
     if len(set(header)) != len(header):
         raise InvalidCsv(f"a column stands twice in the header; the columns are {_wanted(signature)}")
     known = set(signature.names)
-    unknown = next((name for name in header if name not in known), None)
-    if unknown is not None:
-        raise UnknownFeature(f"{shorten(unknown)!r} is no column of this model; they are {_wanted(signature)}")
+    unknown = [name for name in header if name not in known]
+    if unknown:
+        first, *others = (repr(shorten(name)) for name in unknown[:MAX_LISTED])
+        nor = f", nor {shorten(', '.join(others), 200)}" if others else ""
+        raise UnknownFeature(f"{first} is no column of this model{nor}; they are {_wanted(signature)}")
     missing = [feature.name for feature in signature.features if feature.required and feature.name not in header]
     if missing:
         raise MissingFeature(f"the column {shorten(missing[0])!r} is missing; the columns are {_wanted(signature)}")
@@ -163,5 +167,6 @@ def _wanted(signature: Signature) -> str:
 def _of_width(rows: Iterator[list[str]], width: int) -> Iterator[list[str]]:
     for index, row in enumerate(rows):
         if len(row) != width:
-            raise InvalidCsv(f"row {index} has {len(row)} cells and the header {width}; quote cells that hold commas")
+            advice = "quote cells that hold commas" if row else "it is an empty line; remove it"
+            raise InvalidCsv(f"row {index} has {len(row)} cells and the header {width}; {advice}")
         yield row

@@ -16,7 +16,7 @@ from service.errors import UnreadableModel, VersionSkew
 from service.manifest import Layout
 from service.runtimes.base import Facts, Outputs, Policy, Source, skew_detail
 from service.signature import TEXTS, Label, Signature, Task
-from service.table import Column, Table
+from service.table import NUMPY_DTYPES, Column, Table
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,13 @@ def _frame(signature: Signature, table: Table) -> Any:
     import pandas
 
     def series(name: str, dtype: str) -> Any:
-        return pandas.array(table.columns[name], dtype="str") if dtype in TEXTS else table.columns[name]
+        column = table.columns[name]
+        if dtype in TEXTS:
+            return pandas.array(column, dtype="str")
+        gaps = column.dtype == object and any(value is None for value in column)
+        if dtype == "int64":
+            return column.astype("float64" if gaps else "int64")
+        return column if gaps else column.astype(NUMPY_DTYPES[dtype])
 
     return pandas.DataFrame({f.name: series(f.name, f.dtype) for f in signature.features}, copy=False)
 

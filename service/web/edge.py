@@ -82,7 +82,7 @@ def _log(response: Response) -> None:
 
 
 def problem(error: errors.ServiceError) -> Response:
-    """Answer with a problem document; a HEAD request gets its headers alone."""
+    """Answer with a problem document."""
     g.facts["problem"] = error.code
     body = native.encode_error(error, g.request_id)
     return Response(body, error.status, content_type=native.ERROR_TYPE)

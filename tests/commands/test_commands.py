@@ -195,7 +195,7 @@ def test_activate_tells_of_a_default_that_cannot_be_read(run: Run, models_dir: P
     (models_dir / "default").write_bytes(b"\xff")
     result = run("activate", "penguins", "1")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: the pointer 'default'")
+    assert result.stderr.startswith("Error: models/default must be a file of one line")
 
 
 def test_activate_wants_something_said(run: Run) -> None:
