@@ -8,15 +8,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.conftest import PENGUIN
+
 LIMITS = {"max_body_bytes": 20_000, "max_rows": 50}
-PENGUIN = {
-    "bill_length_mm": 39.1,
-    "bill_depth_mm": 18.7,
-    "flipper_length_mm": 181.0,
-    "body_mass_g": 3750.0,
-    "island": "Torgersen",
-    "sex": "male",
-}
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
 COUNTS = "/v1/models/counts:predict"
