@@ -128,6 +128,7 @@ def examine(model: Any) -> Facts:
             f"the file holds a {type(model).__name__}, which has no predict(); save the fitted estimator "
             "or pipeline itself"
         )
+    _check_categoricals(model)
     names = _feature_names(model)
     n_features = getattr(model, "n_features_in_", None)
     if names is None and n_features is None and _is_unfitted(model):
@@ -140,6 +141,17 @@ def examine(model: Any) -> Facts:
         categories=dict(_known_categories(model, names)) if names else {},
         libraries=tuple(sorted(_libraries(model))),
     )
+
+
+def _check_categoricals(model: Any) -> None:
+    """Refuse LightGBM's categoricals of numbers: a CSV shows no difference to numbers, and text would match none."""
+    for part in _parts(model):
+        known = getattr(getattr(part, "_Booster", None), "pandas_categorical", None) or []
+        if any(not isinstance(value, str) for values in known for value in values):
+            raise UnreadableModel(
+                "the model was trained on a pandas categorical of numbers, which a request cannot tell from numbers; "
+                "train it on the numbers themselves, or on a categorical of text"
+            )
 
 
 def _is_unfitted(model: Any) -> bool:

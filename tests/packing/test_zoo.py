@@ -12,6 +12,7 @@ import pandas
 import pytest
 
 from service import create_app
+from service.errors import UnreadableModel
 from service.settings import Settings
 from service.store import Store
 from tests.zoo import ZOO, Animal
@@ -85,3 +86,14 @@ def test_bare_onnx_graph_answers_as_onnxruntime(tmp_path: Path, pack_model: Any)
     assert answer.json["predictions"] == np.concatenate([labels for labels, _ in expected]).tolist()[:200]
     shares = [list(row.values()) for _, block in expected for row in block][:200]
     np.testing.assert_allclose(answer.json["probabilities"], shares, rtol=1e-6)
+
+
+def test_categoricals_of_numbers_are_refused(tmp_path: Path, pack_model: Any) -> None:
+    """LightGBM trained on a categorical of numbers is refused, for its requests could only be misunderstood."""
+    from lightgbm import LGBMClassifier
+
+    rows = pandas.DataFrame({"deck": [1, 2, 3] * 60, "x": range(180), "y": [0, 1, 1] * 60})
+    inputs = rows[["deck", "x"]].astype({"deck": "category"})
+    model = LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1).fit(inputs, rows.y)
+    with pytest.raises(UnreadableModel, match="categorical of numbers"):
+        pack_model(model, rows, Store(tmp_path / "models"), targets=("y",), dtypes={"deck": "string"})
