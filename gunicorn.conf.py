@@ -15,7 +15,7 @@ import gunicorn
 from service.errors import ServiceError
 from service.settings import limit_compute_threads, read_settings
 
-limit_compute_threads()  # before numpy is imported, here or in a worker
+limit_compute_threads()  # before numpy is imported, here or in a worker: so the next imports stand below it
 
 from service import capacity, worker  # noqa: E402
 from service.logs import log_config  # noqa: E402

@@ -159,7 +159,7 @@ class Connection:
         return not (self.received or self.working or self.outgoing or self.lingering)
 
 
-class AnyportWorker(Worker):  # type: ignore[misc]
+class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     """Reads in an event loop, computes in threads, drains without loss."""
 
     def init_process(self) -> None:
@@ -313,7 +313,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]
         """Take one step with one connection; whatever goes wrong ends that connection and no other."""
         try:
             step(connection, *more)
-        except Exception:
+        except Exception:  # one client must not end the loop that serves all the others
             self.log.exception("a connection was given up")
             self._drop(connection)
 
@@ -459,7 +459,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]
         except (ParseException, NoMoreData, StopIteration) as error:
             self.log.info("a request could not be parsed: %s", type(error).__name__)
             return problem(InvalidHeader("the request is not HTTP/1.1 as RFC 9112 has it; check its head")), False
-        except Exception:
+        except Exception:  # the app answers its own errors; what is left still owes the client an answer
             self.log.exception("a request could not be answered")
             return problem(ServiceError("the service failed on this request; its log says more")), False
 

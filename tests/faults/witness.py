@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -100,8 +99,8 @@ def watch(port: int, disturb: Callable[[], None]) -> Counter[str]:
 
 def workers_of(server: Server) -> list[int]:
     """The worker processes' ids."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
+    master = server.process.pid
+    return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
 
 def restart(times: int, models: Path) -> Counter[str]:
