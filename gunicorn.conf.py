@@ -6,6 +6,7 @@ Sources: gunicorn 27.0.1 `gunicorn/config.py`; pages of the platforms as noted; 
 """
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -17,10 +18,12 @@ from service.settings import limit_compute_threads, read_settings
 
 limit_compute_threads()  # before numpy is imported, here or in a worker: so the next imports stand below it
 
-from service import capacity, worker  # noqa: E402
+from service import capacity  # noqa: E402
+from service.gunicorn_check import check_gunicorn  # noqa: E402
 from service.logs import log_config  # noqa: E402
 from service.runtimes import RUNTIMES  # noqa: E402
 from service.store import Store  # noqa: E402
+from service.worker import board  # noqa: E402
 
 try:
     settings = read_settings()
@@ -54,7 +57,7 @@ workers = settings.workers or capacity.fitting_workers(capacity.cpu_limit(), _me
 worker_class = "service.worker.AnyportWorker"
 threads = settings.threads
 
-# The heartbeat's limit. Opening the models comes before the first beat, so it bounds that too.
+# The heartbeat's limit.
 timeout = 120
 
 # Heroku and Render kill 30 s after SIGTERM (devcenter.heroku.com/articles/dynos, render.com/docs/deploys).
@@ -85,14 +88,12 @@ logconfig_dict = log_config(settings.log_level)
 def on_starting(server):
     """Say what was decided, and refuse what cannot work, whatever switched it on."""
     try:
-        worker.check_gunicorn(server.cfg, gunicorn.__version__)
+        check_gunicorn(server.cfg, gunicorn.__version__)
     except ServiceError as error:
         asked = " ".join([*sys.argv[1:], os.environ.get("GUNICORN_CMD_ARGS", "")]).strip()
-        sys.exit(f"anyport: {error.detail}; it was started with: {asked}")
+        refuse(f"{error.detail}; it was started with: {asked}")
     if not settings.models_dir.is_dir():
-        sys.exit(
-            f"anyport: ANYPORT_MODELS_DIR={str(settings.models_dir)!r} is not a folder; make one with `flask pack`"
-        )
+        refuse(f"ANYPORT_MODELS_DIR={str(settings.models_dir)!r} is not a folder; make one with `flask pack`")
     server.log.info(
         "%d workers of about %.0f MiB within %.0f MiB and %.2g processors",
         workers,
@@ -100,8 +101,15 @@ def on_starting(server):
         _memory_mib,
         capacity.cpu_limit(),
     )
+    board.prepare(_memory_mib * capacity.WATERMARK / workers)
     if workers * _each_mib > _memory_mib:
         server.log.warning("the models need about %.0f MiB and %.0f are there", workers * _each_mib, _memory_mib)
+
+
+def refuse(reason):
+    """End the start, with the reason as the last line."""
+    logging.shutdown()  # writes what was logged before
+    sys.exit(f"anyport: {reason}")
 
 
 def when_ready(server):
@@ -118,23 +126,22 @@ def when_ready(server):
 
 def stop(server):
     """Tell the workers that nobody accepts after them, then end as gunicorn does."""
-    worker.announce_stop()
+    board.announce_stop()
     type(server).handle_term(server)
 
 
 def child_exit(server, ended):
     """A worker that was killed no longer counts when connections are shared out."""
-    worker.forget_worker(ended.age)
+    board.forget(ended.age)
 
 
 def post_worker_init(started):
-    """Load the models after the fork, even if something switched preloading on, and before the first request."""
-    # A terminal sends Ctrl-C to every process; the master hears it and drains the workers.
+    """A terminal sends Ctrl-C to every process; the master hears it and drains the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    started.wsgi.extensions["anyport"].catalogue()
 
 
 def on_exit(server):
-    """End a failed start with a line that says what to do."""
+    """Clear up, and end a failed start with a line that says what to do."""
+    board.clear()
     if sys.exc_info()[0] is not None and getattr(sys.exc_info()[1], "exit_status", 0):
         server.log.error("anyport did not start: the lines above say why; `flask run` shows the same error alone")

@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
+PATIENCE = 0.8
+"""The part of its deadline that a request may wait for the models to be loaded."""
+
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Make the Flask app. It loads its models at the first request, or when `wsgi` asks for it.
+    """Make the Flask app. It loads its models at the first request, or in the background where a worker asks for it.
 
     Args:
         settings: What the operator decides; read from the environment if not given.
@@ -25,15 +28,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     from flask import Flask
 
     from service import web
-    from service.catalogue import Catalogue
     from service.command_line import LazyCommands, settings_or_message
+    from service.keeper import Keeper, Terms
     from service.store import Store
 
     chosen = settings or settings_or_message()
     app = Flask(__name__, static_folder=None)
     app.cli = LazyCommands(chosen)
     serving = web.Serving(
-        lambda: Catalogue.load(Store(chosen.models_dir), chosen.policy, chosen.serve),
+        Keeper(
+            Store(chosen.models_dir),
+            Terms(chosen.policy, chosen.serve),
+            patience_s=PATIENCE * chosen.request_timeout_s,
+        ),
         max_body_bytes=chosen.max_body_bytes,
         max_rows=chosen.max_rows,
         accept_gzip=chosen.gzip_requests,

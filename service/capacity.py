@@ -15,6 +15,8 @@ UNLIMITED_BYTES = 2**60
 """cgroup v1 writes a number near 2**63 where there is no limit."""
 MEMORY_SHARE = 0.8
 """The part of the memory that workers may fill; the rest is for bodies, answers and gunicorn's master."""
+WATERMARK = 0.9
+"""The part of the memory that, shared out evenly, a worker may fill before it is replaced."""
 BARE_WORKER_MIB = 120.0
 """A worker that serves nothing yet."""
 
@@ -29,6 +31,14 @@ def cpu_limit(root: Path = Path("/")) -> float:
     """Return how many processors this process may use; a share of one is a fraction."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([float(usable), *_cpu_limits(root)])
+
+
+def resident_mib() -> float:
+    """Return this process's resident memory in MiB; 0 where the kernel does not tell."""
+    with suppress(OSError):  # not Linux
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+    return 0.0
 
 
 def worker_mib(costs: Iterable[Cost]) -> float:

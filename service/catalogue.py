@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 from service.errors import NotReady, PackageError, ServiceError, UnknownModel, UnknownVersion, shorten
 from service.predictor import Predictor
@@ -16,7 +15,11 @@ Entry = Predictor | ServiceError
 
 
 class Catalogue:
-    """Predictors by name and version. A package that failed to open stands here as the error that it raised."""
+    """Predictors by name and version, as they are at one moment. It is never changed; a new one takes its place.
+
+    A package that failed to open stands here as the error that it raised. `stale` holds, by label, what answers though
+    the store no longer has it as it was, each with the error that says why.
+    """
 
     def __init__(
         self,
@@ -24,35 +27,13 @@ class Catalogue:
         active: dict[str, str],
         default: str | None,
         no_default: str = "no model is the default",
+        stale: dict[str, ServiceError] | None = None,
     ) -> None:
         self.entries = entries
         self.active = active
         self.default = default
+        self.stale = stale or {}
         self._no_default = no_default
-
-    @classmethod
-    def load(cls, store: Store, policy: Policy, serve: Literal["all", "active"]) -> Catalogue:
-        """Open every package that is to be served and replay its golden rows.
-
-        A package that cannot be opened is noted, logged and not served; the others are.
-        """
-        entries: dict[str, dict[str, Entry]] = {}
-        active: dict[str, str] = {}
-        for name, versions in store.versions().items():
-            try:
-                active[name] = store.active(name)
-            except PackageError as error:
-                log.error("%s is not served: %s", name, error.detail)
-                active[name] = versions[-1]
-                entries[name] = dict.fromkeys(versions, error)
-                continue
-            chosen = versions if serve == "all" else [active[name]]
-            entries[name] = {version: open_package(store, name, version, policy) for version in chosen}
-        try:
-            return cls(entries, active, store.default())
-        except PackageError as error:
-            log.error("POST /predict will not answer: %s", error.detail)
-            return cls(entries, active, None, error.detail)
 
     def predictor(self, name: str | None = None, version: str | None = None) -> Predictor:
         """Return the predictor that a request names; the default model and the active version where it names none.
@@ -82,10 +63,18 @@ class Catalogue:
             if isinstance(entry, ServiceError)
         }
 
+    def answering(self) -> int:
+        """Return how many models have an active version that has replayed its golden rows in this process."""
+        return sum(isinstance(self.entries[name].get(version), Predictor) for name, version in self.active.items())
+
     def ready(self) -> bool:
-        """Whether there is a model, and every active version has replayed its golden rows in this process."""
-        answering = [isinstance(self.entries[name].get(version), Predictor) for name, version in self.active.items()]
-        return bool(answering) and all(answering)
+        """Whether there is a model, and every model answers."""
+        return 0 < self.answering() == len(self.active)
+
+    def held(self, name: str, version: str | None) -> Predictor | None:
+        """Return a predictor, None if there is none of this name and version."""
+        entry = self.entries.get(name, {}).get(version or "")
+        return entry if isinstance(entry, Predictor) else None
 
     def _default(self) -> str:
         if self.default is not None:

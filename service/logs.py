@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 import time
+from collections import deque
 from contextvars import ContextVar
+from threading import Event, Lock, Thread
 from typing import Any
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that is being answered; every line that is logged meanwhile carries it."""
 MAX_TEXT = 256
 MAX_EXCEPTION = 8192
+MAX_WAITING = 10_000
+"""How many lines wait for whoever reads the log before more are dropped."""
+FLUSH_S = 1.0
+MAX_DISTINCT = 1000
+"""How many different warnings of libraries one process logs."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,16 +48,105 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class Once(logging.Filter):
+    """Passes each message once: scikit-learn's threads race over Python's own memory of warnings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[int] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is new."""
+        message = hash(record.getMessage())
+        if message in self._seen or len(self._seen) >= MAX_DISTINCT:
+            return False
+        self._seen.add(message)
+        return True
+
+
+class BackgroundHandler(logging.Handler):
+    """Writes lines in a thread of its own, so that whoever logs never waits for a collector that stopped reading.
+
+    Lines beyond `MAX_WAITING` are dropped, and their number is told as soon as lines pass again. It survives forks.
+    """
+
+    def __init__(self, descriptor: int = 1) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._some = Event()
+        self._writing = Lock()
+        self._thread: Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Leave a record's line to the thread."""
+        if self._pid != os.getpid():
+            self._begin()  # threads do not survive a fork, and what waited is the parent's to write
+        if len(self._lines) >= MAX_WAITING:
+            self._dropped += 1
+            return
+        self._lines.append(self.format(record))
+        if self._thread is None:
+            self._thread = Thread(target=self._write, name="log", daemon=True)
+            self._thread.start()
+        self._some.set()
+
+    def _write(self) -> None:
+        while self._some.wait():
+            self._some.clear()
+            with self._writing:
+                self._empty()
+
+    def _empty(self) -> None:
+        while self._lines:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                lines.append(self.format(_dropped_record(dropped)))
+            _write_all(self._descriptor, ("\n".join(lines) + "\n").encode("ascii"))
+
+    def flush(self) -> None:
+        """Wait for what was logged to be written, but not for ever."""
+        until = time.monotonic() + FLUSH_S
+        while self._pid == os.getpid() and time.monotonic() < until:
+            if not self._lines and self._writing.acquire(timeout=FLUSH_S):
+                self._writing.release()
+                return
+            time.sleep(0.001)
+
+
+def _dropped_record(number: int) -> logging.LogRecord:
+    message = "%d lines were not logged: what reads the log was too slow"
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, message, (number,), None)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+        except OSError:
+            return  # nobody reads the log any more, so there is nobody to tell
+
+
 def log_config(level: str) -> dict[str, Any]:
     """Return the `logging.config` dictionary; gunicorn's own messages go the same way."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"once": {"()": Once}},
         "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
+        "handlers": {"stdout": {"()": BackgroundHandler, "formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stdout"]},
         "loggers": {
             "gunicorn.error": {"level": level.upper(), "handlers": ["stdout"], "propagate": False},
+            "py.warnings": {"filters": ["once"]},
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
         },
     }

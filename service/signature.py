@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
@@ -19,6 +20,7 @@ TEXTS: tuple[Dtype, ...] = ("string", "datetime-string")
 Task = Literal["classification", "regression", "outliers", "clustering", "other"]
 Label = bool | int | float | str
 Scalar = Label | None
+Made = TypeVar("Made")
 
 MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?",
@@ -103,6 +105,17 @@ class Signature(Noun):
     def has_probabilities(self) -> bool:
         """Whether class probabilities can be asked for."""
         return all(output.classes is not None for output in self.outputs)
+
+    @cached_property
+    def _made(self) -> dict[Callable[[Signature], Any], Any]:
+        return {}
+
+    def once(self, make: Callable[[Signature], Made]) -> Made:
+        """Return what `make` makes of this signature; it is made at the first call and kept."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
 
     def example(self) -> dict[str, Scalar]:
         """Return one row that the model answers."""

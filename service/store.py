@@ -11,6 +11,7 @@ Packages are named by name and version only, never by a path that came from outs
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -42,8 +43,11 @@ from service.runtimes.base import skew_detail
 MANIFEST = "manifest.json"
 ACTIVE = "active"
 DEFAULT = "default"
+LOCK = ".lock"
 MAX_MANIFEST_BYTES = 16 * 2**20
 READ_BYTES = 2**20
+Mark = tuple[int, int, int]
+"""Time of the last change in nanoseconds, size in bytes, and inode: a file that was altered or replaced has another."""
 MAJOR_ONLY = {"numpy"}
 """Libraries whose pickles stay readable within one major version; of the others every difference counts."""
 
@@ -54,12 +58,12 @@ class Store:
     """The models folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def versions(self) -> dict[str, list[str]]:
         """List every package: names in alphabetical order, each with its versions from the oldest to the newest."""
         found: dict[str, list[str]] = {}
-        for path in sorted(self._folder.glob(f"*/*/{MANIFEST}")):
+        for path in sorted(self.folder.glob(f"*/*/{MANIFEST}")):
             version, name = path.parent.name, path.parent.parent.name
             if NAME.fullmatch(name) and VERSION.fullmatch(version):
                 found.setdefault(name, []).append(version)
@@ -75,7 +79,7 @@ class Store:
         versions = self.versions().get(name)
         if not versions:
             raise UnknownModel(f"no package is called {shorten(name)!r}; `flask models` lists what there is")
-        pointed = _read_pointer(self._folder / name / ACTIVE)
+        pointed = _read_pointer(self.folder / name / ACTIVE)
         if pointed is not None and pointed not in versions:
             raise PackageError(
                 f"{name}: the active version {shorten(pointed)!r} is not there, it has {shorten(', '.join(versions))}; "
@@ -86,7 +90,7 @@ class Store:
     def default(self) -> str | None:
         """Return the name of the model that answers when a request names none; a sole model is its own default."""
         names = list(self.versions())
-        pointed = _read_pointer(self._folder / DEFAULT)
+        pointed = _read_pointer(self.folder / DEFAULT)
         if pointed is not None and pointed not in names:
             raise PackageError(
                 f"the default model {shorten(pointed)!r} is not there; run `flask activate NAME --default`"
@@ -106,9 +110,9 @@ class Store:
         if chosen not in versions:
             raise UnknownVersion(f"{name} has no version {shorten(chosen)!r}; it has {', '.join(versions)}")
         if version is not None:
-            _write_pointer(self._folder / name / ACTIVE, version)
+            _write_pointer(self.folder / name / ACTIVE, version)
         if default:
-            _write_pointer(self._folder / DEFAULT, name)
+            _write_pointer(self.folder / DEFAULT, name)
         return chosen
 
     def manifest(self, name: str, version: str) -> Manifest:
@@ -130,6 +134,31 @@ class Store:
             raise InvalidManifest(f"{label}: the manifest says it is {manifest.label}; pack the model again")
         return manifest
 
+    def marks(self) -> dict[str, Mark]:
+        """Return what the file system says of every pointer and file of a package, by path inside the folder.
+
+        Cheap enough to ask several times a second: nothing is opened. What cannot be read is left out.
+        """
+        return {
+            path.relative_to(self.folder).as_posix(): mark
+            for pattern in (DEFAULT, f"*/{ACTIVE}", "*/*/*")
+            for path in self.folder.glob(pattern)
+            if not path.relative_to(self.folder).parts[0].startswith(".") and (mark := _mark(path)) is not None
+        }
+
+    def verify(self, manifest: Manifest, policy: Policy, *, but: str | None = None) -> None:
+        """Check a package's libraries and its files, all of them `but` one, without loading anything.
+
+        Raises:
+            PackageError: If a file is missing or altered, or a library is missing or of another version.
+        """
+        _check_libraries(manifest, policy)
+        folder = self._package(manifest.name, manifest.version)
+        for entry in manifest.files:
+            if entry.name != but:
+                with _verified(folder, entry, manifest.label):
+                    pass
+
     def open(self, manifest: Manifest, policy: Policy) -> Runtime:
         """Verify a package's files and load its preferred form.
 
@@ -139,13 +168,9 @@ class Store:
             PackageError: If a file is missing or altered, a library is missing or of another version, or the policy
                 does not allow it.
         """
-        folder = self._package(manifest.name, manifest.version)
         artifact = manifest.artifacts[0]
-        _check_libraries(manifest, policy)
-        for entry in manifest.files:
-            if entry.name != artifact.file:
-                with _verified(folder, entry, manifest.label):
-                    pass
+        self.verify(manifest, policy, but=artifact.file)
+        folder = self._package(manifest.name, manifest.version)
         module = RUNTIMES[artifact.runtime]
         with _verified(folder, manifest.file(artifact.file), manifest.label) as stream:
             loaded = module.load(stream, Source(manifest.label, manifest.skops_types), policy)
@@ -154,8 +179,8 @@ class Store:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Give an empty folder beside the packages to build one in; whatever is left in it is removed."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".packing-", dir=self._folder))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".packing-", dir=self.folder))
         try:
             yield folder
         finally:
@@ -187,16 +212,16 @@ class Store:
 
     def next_version(self, name: str) -> str:
         """Return the whole number after the largest one among the versions."""
-        taken = [path.name for path in (self._folder / name).glob("*")] if NAME.fullmatch(name) else []
+        taken = [path.name for path in (self.folder / name).glob("*")] if NAME.fullmatch(name) else []
         numbers = [int(version) for version in taken if version.isdecimal()]
         return str(max(numbers, default=0) + 1)
 
-    def add(self, staged: Path, manifest: Manifest) -> Path:
+    def add(self, staged: Path, manifest: Manifest, *, mode: int = 0o755) -> Path:
         """Write the manifest beside the staged files, last, and move the folder to its place in one step."""
         write_manifest(staged, manifest)
         target = self._package(manifest.name, manifest.version)
         target.parent.mkdir(exist_ok=True)
-        staged.chmod(0o755)
+        staged.chmod(mode)
         try:
             os.rename(staged, target)
         except OSError as error:
@@ -208,10 +233,42 @@ class Store:
         _sync(target.parent)
         return target
 
+    def adopt(self, other: Store, manifest: Manifest) -> None:
+        """Copy a package out of another store for this user alone, each file from the descriptor that was verified.
+
+        Raises:
+            PackageError, OSError: If it cannot be read there, or written here.
+        """
+        with self.staging() as staged:
+            for entry in manifest.files:
+                with _verified(other._package(manifest.name, manifest.version), entry, manifest.label) as stream:
+                    add_file(staged, entry.name, stream)
+            self.remove(manifest.name, manifest.version)
+            for file in self.add(staged, manifest, mode=0o700).iterdir():
+                file.chmod(0o600)
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether exactly this package is here."""
+        try:
+            return self.manifest(manifest.name, manifest.version) == manifest
+        except PackageError:
+            return False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time do what follows."""
+        with (self.folder / LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def remove(self, name: str, version: str) -> None:
+        """Remove a package, if it is there."""
+        shutil.rmtree(self._package(name, version), ignore_errors=True)
+
     def _package(self, name: str, version: str) -> Path:
         if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
             raise InvalidManifest(f"{shorten(name)!r}/{shorten(version)!r} cannot be the name of a package")
-        return self._folder / name / version
+        return self.folder / name / version
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -282,6 +339,14 @@ def _installed(library: str, label: str) -> str:
             f"{label} needs {library}, which is not installed; write `{library}` into requirements.in and run "
             "`make lock install`"
         ) from error
+
+
+def _mark(path: Path) -> Mark | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _natural(version: str) -> list[tuple[int, int, str]]:

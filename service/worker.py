@@ -5,18 +5,16 @@ told to end. Here a thread is given a request whose every byte has arrived, and 
 sockets, so no slow client can hold a thread. On SIGTERM the loop goes on answering, with `Connection: close`, until
 nobody asks.
 
-What it leans on in gunicorn 27: `workers.base.Worker`, `http.parser.RequestParser` over an iterable,
-`http.wsgi.create`, and `http.wsgi.Response` writing to any object with `sendall`.
+What it leans on in gunicorn is named in `gunicorn_check`.
 """
 
 from __future__ import annotations
 
-import mmap
+import logging
 import os
 import selectors
 import socket
 import struct
-import sys
 import time
 import uuid
 from collections import deque
@@ -32,10 +30,14 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base import Worker
 
-from service.errors import InsufficientMemory, InvalidHeader, Overloaded, RequestTimeout, ServiceError, SettingsError
+from service.board import Board
+from service.capacity import resident_mib
+from service.catalogue import Catalogue
+from service.errors import InsufficientMemory, InvalidHeader, Overloaded, RequestTimeout, ServiceError
 from service.framing import Chunks, Head, read_head
 from service.protocols import native
 from service.settings import read_settings
+from service.store import Store
 
 HEAD_S = 10.0
 BODY_S = 30.0
@@ -45,6 +47,10 @@ LINGER_S = 2.0
 IDLE_GRACE_S = 1.0
 """How long an ending worker waits on a kept-alive connection for a request that may be on its way."""
 EXIT_MARGIN_S = 3.0
+MEASURE_S = 2.0
+"""How often a worker looks at its own memory."""
+GROWTH = 1.5
+"""A worker is replaced only if it has grown by this factor since it loaded its models: the next is no smaller."""
 SYN_SETTLE_S = 0.05
 ACCEPT_PAUSE_S = 0.005
 RECEIVE_BYTES = 256 * 1024
@@ -65,61 +71,8 @@ Source: Linux Documentation/networking/filter.rst, read 2026-11-22.
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-SLOTS = 512
-_shared = mmap.mmap(-1, 4 + 4 * SLOTS)  # made in the master and shared by its workers
-_board = memoryview(_shared).cast("I")
-"""The first number says that the whole service is ending; the others are each worker's connections plus one."""
-
-
-def announce_stop() -> None:
-    """Tell every worker, from the master, that the whole service ends and nobody will accept after it."""
-    _board[0] = 1
-
-
-def forget_worker(age: int) -> None:
-    """Take a worker that has ended off the board."""
-    _board[_slot(age)] = 0
-
-
-def _slot(age: int) -> int:
-    return 1 + age % SLOTS
-
-
-SAFE: dict[str, Any] = {
-    "worker_class_str": "service.worker.AnyportWorker",
-    "http_parser": "python",
-    "http_protocols": ["h1"],
-    "http2_cleartext": "off",
-    "protocol": "http",
-    "proxy_protocol": "off",
-    "certfile": None,
-    "keyfile": None,
-    "dirty_workers": 0,
-    "header_map": "drop",
-    "forwarder_headers": [],
-    "permit_obsolete_folding": False,
-    "permit_unconventional_http_method": False,
-    "permit_unconventional_http_version": False,
-    "strip_header_spaces": False,
-    "casefold_http_method": False,
-    "control_socket_disable": True,
-}
-"""gunicorn's settings that this worker was made and tested for."""
-TESTED_GUNICORN = "27."
-
-
-def check_gunicorn(cfg: Any, version: str) -> None:
-    """Refuse to start under a gunicorn that this worker was not tested with, or with settings that are not safe.
-
-    Raises:
-        SettingsError: With the setting, its value, and the value that is safe.
-    """
-    if not version.startswith(TESTED_GUNICORN):
-        raise SettingsError(f"gunicorn {version} was not tested with this worker; install {TESTED_GUNICORN}x")
-    for name, safe in SAFE.items():
-        value = getattr(cfg, name)
-        if value != safe:
-            raise SettingsError(f"gunicorn's {name.removesuffix('_str')} is {value!r} and must be {safe!r}")
+board = Board()
+"""Made once in gunicorn's master, which imports this module before it forks."""
 
 
 class Sink:
@@ -179,6 +132,12 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.accepting = False
         self.accept_at = 0.0
         self.expire_at = 0.0
+        self.catalogue: Catalogue | None = None
+        self.answering = 0
+        self.complete = self.retired = False
+        self.tired = ""
+        self.rested_mib = 0.0
+        self.measure_at = 0.0
         super().init_process()
 
     def run(self) -> None:
@@ -189,6 +148,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         for listener in self.sockets:
             listener.setblocking(False)
         self._count()
+        self.keeper = self.wsgi.extensions["anyport"].keeper
+        self.keeper.follow(None if board.spare is None else Store(board.spare), self._wake_up)
         while self.alive and self.ppid == os.getppid():
             self.notify()
             self._accept_from_now_on(self._may_accept())
@@ -199,7 +160,9 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     # Connections
 
     def _may_accept(self) -> bool:
-        return time.monotonic() >= self.accept_at and len(self.connections) < self.cfg.worker_connections
+        if time.monotonic() < self.accept_at or len(self.connections) >= self.cfg.worker_connections:
+            return False
+        return self.complete or board.may_accept(self.answering)  # else leave it to a worker that has more loaded
 
     def _accept_from_now_on(self, wanted: bool) -> None:
         if wanted == self.accepting:
@@ -228,16 +191,13 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._count()
         self._expect(connection, HEAD_S, self._drop)
         self._watch(connection, READ)
-        if self._over_share():
+        if board.over_share(len(self.connections), self.answering):
             self.accept_at = time.monotonic() + ACCEPT_PAUSE_S  # the next one is for another worker
         return True
 
     def _count(self) -> None:
-        _board[_slot(self.age)] = 1 + len(self.connections)
-
-    def _over_share(self) -> bool:
-        counts = [count - 1 for count in _board[1:] if count]
-        return len(self.connections) * len(counts) > sum(counts)
+        if not self.retired:
+            board.note(self.age, len(self.connections), self.answering)
 
     def _watch(self, connection: Connection, interest: int) -> None:
         if interest == connection.interest:
@@ -296,6 +256,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             else:
                 with suppress(BlockingIOError):
                     os.read(key.fd, 4096)
+                self._look_at_models()
         while self.finished:
             connection, future = self.finished.popleft()
             self.in_threads -= 1
@@ -323,6 +284,27 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         if any(since <= now for since in self.stuck.values()) and self.alive:
             self.log.error("a prediction has run for twice its deadline; the worker is replaced")
             self.alive = False
+        if self.measure_at <= now:
+            self.measure_at = now + MEASURE_S
+            self._look_at_memory()
+        if self.tired and self.alive and board.may_retire(self.answering, self.cfg.workers):
+            self.log.info("the worker %s and is replaced", self.tired)
+            self.alive = False
+
+    def _look_at_memory(self) -> None:
+        resident = resident_mib()
+        if not self.rested_mib:
+            self.rested_mib = resident
+        if resident > max(board.worker_mib, GROWTH * self.rested_mib) and not self.tired:
+            self.tired = f"has grown from {self.rested_mib:.0f} to {resident:.0f} MiB"
+
+    def _look_at_models(self) -> None:
+        catalogue = self.keeper.peek()
+        if catalogue is not None and catalogue is not self.catalogue:
+            self.catalogue = catalogue
+            self.answering, self.complete = catalogue.answering(), catalogue.ready()
+            self.rested_mib = 0.0  # what the models themselves take is no growth
+            self._count()
 
     def _readable(self, connection: Connection) -> None:
         try:
@@ -414,9 +396,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         connection.working = True
         self._watch(connection, 0)
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
-            self.log.info("the worker has answered %d requests and is replaced", self.nr)
-            self.alive = False
+        if self.nr >= self.max_requests and not self.tired:
+            self.tired = f"has answered {self.nr} requests"
         if request.startswith(PROBES):
             self._send(connection, *self._answer(connection, request))
         elif self.in_threads >= self.cfg.threads + self.settings.queue:
@@ -430,6 +411,10 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _report(self, connection: Connection, future: Future[tuple[bytes, bool]]) -> None:
         self.finished.append((connection, future))
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        """Have the loop look around, from any thread."""
         with suppress(BlockingIOError):  # the pipe is full of reasons to wake up already
             os.write(self.wake[1], b"!")
 
@@ -510,11 +495,13 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         began = time.monotonic()
         deadline = began + max(self.cfg.graceful_timeout - EXIT_MARGIN_S, 1.0)
         self.wsgi.extensions["anyport"].draining = True
-        if _board[0]:
+        if not board.stopping:
+            self._leave_the_board()
+        if board.stopping:
             self._be_a_lame_duck(min(began + self.settings.lame_duck_s, deadline))
         self._accept_from_now_on(False)
         for listener in self.sockets:
-            while _board[0] and self._accept(listener):
+            while board.stopping and self._accept(listener):
                 pass
             listener.close()
         while self.connections and time.monotonic() < deadline:
@@ -525,12 +512,16 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 self._close(connection)
         for connection in list(self.connections):
             self._drop(connection)
-        forget_worker(self.age)
+        self._leave_the_board()
         if self.in_threads:
             self.log.error("%d predictions were still running at the deadline", self.in_threads)
-            sys.stdout.flush()
+            logging.shutdown()
             os._exit(0)
         self.pool.shutdown()
+
+    def _leave_the_board(self) -> None:
+        self.retired = True
+        board.forget(self.age)
 
     def _be_a_lame_duck(self, until: float) -> None:
         """Not ready, but still serving; then let nobody new begin to connect, and wait for those who have begun."""

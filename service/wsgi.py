@@ -13,5 +13,6 @@ from service.settings import read_settings
 
 settings = read_settings()
 logging.config.dictConfig(log_config(settings.log_level))
+logging.captureWarnings(True)
 app = application = create_app(settings)
 # Nothing is loaded here: this module may be imported before a server forks. See `post_worker_init` in gunicorn.conf.py.

@@ -105,20 +105,21 @@ def running(
         )
     server = Server(process, port, log)
     try:
-        wait_until_alive(server)
+        wait_until_loaded(server)
         yield server
     finally:
         if process.poll() is None:
             server.stop(group=True)
 
 
-def wait_until_alive(server: Server) -> None:
-    """Wait until the service answers its liveness probe."""
+def wait_until_loaded(server: Server) -> None:
+    """Wait until the service says whether it is ready, one way or the other."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            if server.request("GET", "/livez")[0] == 200:
+            if b"being loaded" not in server.request("GET", "/readyz")[2]:
                 return
+            time.sleep(0.02)
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"the service did not start: {server.log.read_text()[-2000:]}")

@@ -21,6 +21,7 @@ from service.errors import (
     UnknownVersion,
     UntrustedModel,
 )
+from service.keeper import Keeper, Terms
 from service.predictor import Predictor
 from service.runtimes import Policy
 from service.store import Store
@@ -28,7 +29,7 @@ from service.store import Store
 
 def load(store: Store, **settings: Any) -> Catalogue:
     """Load a catalogue as the app does."""
-    return Catalogue.load(store, settings.pop("policy", Policy()), settings.pop("serve", "all"))
+    return Keeper(store, Terms(**settings)).catalogue()
 
 
 def add_version(models_dir: Path, version: str, name: str = "penguins") -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import os
 import re
 import sys
 from typing import Any
 
 import pytest
 
-from service.logs import MAX_TEXT, JsonFormatter, log_config
+from service.logs import MAX_TEXT, MAX_WAITING, BackgroundHandler, JsonFormatter, Once, log_config
 
 
 def line_of(message: str, *arguments: Any, exc_info: Any = None, **facts: Any) -> str:
@@ -110,7 +111,7 @@ def test_config_logs_from_the_level(level: str) -> None:
     assert config["loggers"]["gunicorn.access"]["handlers"] == []
 
 
-def test_config_writes_one_line_for_each_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_writes_one_line_for_each_record(capfd: pytest.CaptureFixture[str]) -> None:
     """With the configuration in force, ours and gunicorn's messages come once each, as JSON, on standard output."""
     root = logging.getLogger()
     names = ["gunicorn.error", "gunicorn.access"]
@@ -121,6 +122,7 @@ def test_config_writes_one_line_for_each_record(capsys: pytest.CaptureFixture[st
         logging.getLogger("service.requests").debug("too fine")
         logging.getLogger("gunicorn.error").warning("gunicorn's")
         logging.getLogger("gunicorn.access").info("access")
+        root.handlers[0].flush()
     finally:
         root.setLevel(before[0])
         root.handlers[:] = before[1]
@@ -128,8 +130,55 @@ def test_config_writes_one_line_for_each_record(capsys: pytest.CaptureFixture[st
             logger = logging.getLogger(name)
             logger.setLevel(logging.NOTSET)
             logger.handlers, logger.propagate = [], True
-    lines = [read(line) for line in capsys.readouterr().out.splitlines()]
+    lines = [read(line) for line in capfd.readouterr().out.splitlines()]
     assert [(line["logger"], line["message"], line.get("status")) for line in lines] == [
         ("service.requests", "ours é\n", 200),
         ("gunicorn.error", "gunicorn's", None),
     ]
+
+
+def test_5_30_logging_never_blocks() -> None:
+    """A collector that stops reading stops nobody: lines are dropped, and told of once it reads again."""
+    reads, writes = os.pipe()
+    handler = BackgroundHandler(writes)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.Logger("told")
+    logger.addHandler(handler)
+    for number in range(MAX_WAITING + 3000):
+        logger.error("line %d %s", number, "x" * 100)  # far more than a pipe and the queue hold
+    received = b""
+    with open(reads, "rb", buffering=0) as pipe:
+        while b"were not logged" not in received:
+            received += pipe.read(1 << 20)
+    os.close(writes)
+    lines = [json.loads(line) for line in received.decode().splitlines()]
+    dropped = int(lines[-1]["message"].split()[0])
+    assert dropped > 0 and len(lines) - 1 + dropped == MAX_WAITING + 3000
+
+
+def test_lines_are_written_after_a_fork() -> None:
+    """A child process writes its own lines, and not what its parent had still to write."""
+    reads, writes = os.pipe()
+    handler = BackgroundHandler(writes)
+    handler.setFormatter(JsonFormatter())
+    record = logging.LogRecord("a", logging.INFO, "", 1, "parent", (), None)
+    handler.handle(record)
+    handler.flush()
+    child = os.fork()
+    if not child:
+        record.msg = "child"
+        handler.handle(record)
+        handler.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writes)
+    with open(reads, "rb") as pipe:
+        assert [json.loads(line)["message"] for line in pipe] == ["parent", "child"]
+
+
+def test_warnings_of_libraries_are_logged_once() -> None:
+    """The same warning again says nothing new."""
+    once = Once()
+    record = logging.LogRecord("py.warnings", logging.WARNING, "", 1, "old", (), None)
+    other = logging.LogRecord("py.warnings", logging.WARNING, "", 1, "new", (), None)
+    assert [once.filter(record), once.filter(record), once.filter(other)] == [True, False, True]

@@ -17,7 +17,7 @@ import pytest
 from tests.bad_requests import one
 from tests.conftest import PENGUIN, ROOT
 from tests.faults.witness import witness
-from tests.server import START_LINE, Server, environment, free_port, running
+from tests.server import START_LINE, Server, environment, free_port, running, wait_until_loaded
 from tests.slow import SlowSum
 from tests.test_server import pack_into
 
@@ -167,6 +167,7 @@ def test_2_11_stuck_worker_is_replaced(models: Path) -> None:
         assert (status, document["type"]) == (503, "/problems/overloaded")
         while not any("is replaced" in line["message"] for line in server.lines()):
             time.sleep(0.1)
+        wait_until_loaded(server)
         assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
 
 

@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from service.errors import PackingError
+from service.errors import PackageError, PackingError
 from service.manifest import Artifact, Cost, Manifest, PackedFile
-from service.packing import golden, measure, statistics
+from service.packing import golden, statistics
 from service.packing.sample import read_sample
 from service.packing.study import Choices, Study
 from service.runtimes import RUNTIMES, Loaded, Policy, RuntimeModule, Source
 from service.store import Store, add_file, write_manifest
+from service.trial import Limits, try_out
 
 __all__ = ["Choices", "Packed", "pack"]
 
@@ -74,7 +75,7 @@ def pack(
         draft = _draft(name, version, entry, artifact, study, facts.libraries, loaded.types)
         write_manifest(staged, draft)
         tell("opening it in a fresh process and measuring")
-        cost = measure.measure(folder, name, version, policy)
+        cost = _cost(Store(folder), draft, policy)
         manifest = draft.model_copy(update={"cost": cost})
         return Packed(manifest, store.add(staged, manifest), tuple(study.notes))
 
@@ -105,6 +106,13 @@ def _draft(
         statistics=statistics.describe_columns(study.candidate.signature, study.table),
         cost=Cost(microseconds={}, model_mib=0, process_mib=0),
     )
+
+
+def _cost(staged: Store, draft: Manifest, policy: Policy) -> Cost:
+    try:
+        return try_out(staged, draft.name, draft.version, policy, Limits(), timings=True)
+    except PackageError as error:
+        raise PackingError(f"a fresh process could not serve the packed model: {error.detail}") from error
 
 
 def _runtime(model_file: Path) -> tuple[str, RuntimeModule]:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from service.errors import InvalidCsv, MissingFeature, TooManyRows, UnknownFeature, shorten
+from service.protocols.guard import check_csv
 from service.signature import Feature, Signature
 from service.table import PredictResponse, Table, check_size, table_from_columns
 
@@ -35,10 +36,12 @@ def read_csv(body: bytes, signature: Signature, max_rows: int) -> Table:
         InvalidInstances: If a value does not fit its feature.
     """
     try:
-        text = body.decode("utf-8-sig")
+        body.decode()
     except UnicodeDecodeError as error:
         raise InvalidCsv(f"byte {error.start} is not UTF-8; send the body in UTF-8") from error
-    header, rows = open_csv(io.StringIO(text, newline=""), signature)
+    check_csv(body, signature, max_rows)
+    # A line at a time: the whole text could take four times the body.
+    header, rows = open_csv(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""), signature)
     cells = list(islice(rows, max_rows + 1))
     if len(cells) > max_rows:
         raise TooManyRows(f"more than {max_rows} rows were sent; split the request")

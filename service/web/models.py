@@ -89,7 +89,7 @@ def _details(predictor: Predictor) -> dict[str, Any]:
     ]
     return {
         "task": manifest.task,
-        "instance_schema": row_schema(signature),
+        "instance_schema": signature.once(row_schema),
         "outputs": outputs,
         "metrics": manifest.metrics,
         "example": {"instances": [signature.example()]},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from service.errors import Draining, NotReady
+from service.errors import Draining, NotReady, ServiceError
 from service.protocols.json_body import write_json
 from service.web.edge import problem
 from service.web.serving import serving
@@ -27,12 +27,19 @@ def ready() -> Response:
     """Answer whether this worker can predict, and if not, which model stands in the way and why."""
     if serving().draining:
         return problem(Draining("this worker is ending; ask another one"))
-    catalogue = serving().catalogue()
-    reasons = {label: error.code for label, error in catalogue.refusals().items()}
+    catalogue = serving().keeper.peek()
+    if catalogue is None:
+        return problem(NotReady("the models are being loaded"))
     if catalogue.ready():
-        return Response(write_json({"ready": True, "refused": reasons}), content_type="application/json")
+        refused, stale = _codes(catalogue.refusals()), _codes(catalogue.stale)
+        document = {"ready": True, "refused": refused, "stale": stale}
+        return Response(write_json(document), content_type="application/json")
     listed = "; ".join(f"{label}: {error.code}, {error.title}" for label, error in catalogue.refusals().items())
     listed = listed or "the models folder holds no package; make one with `flask pack`"
     response = problem(NotReady(listed))
     response.headers["Retry-After"] = "5"
     return response
+
+
+def _codes(errors: dict[str, ServiceError]) -> dict[str, str]:
+    return {label: error.code for label, error in errors.items()}

@@ -1,6 +1,6 @@
 """A witness: clients that check every answer while the service is restarted, reloaded, recycled and killed.
 
-    python -m tests.faults.witness restart 20      # 20 times SIGTERM and a new start; also: reload, recycle, kill
+    python -m tests.faults.witness restart 20    # SIGTERM and a new start; also: reload, recycle, kill, activate
 
 It prints what it counted. A request is lost if its connection ended without an answer after it was sent; a connection
 that was refused carried no request. Only requests in flight in a worker that was killed may be lost.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -19,8 +20,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import joblib
+import numpy as np
+
+from service.packing import Choices, pack
+from service.runtimes import Policy
+from service.store import Store
 from tests.conftest import PENGUIN, ROOT
 from tests.server import Server, running
 
@@ -29,14 +37,25 @@ ROWS = [
     (PENGUIN, "Adelie"),
     (PENGUIN | {"flipper_length_mm": 230.0, "bill_depth_mm": 13.0, "island": "Biscoe"}, "Gentoo"),
 ]
+RIGHT: dict[str, Callable[[str], list[str]]] = {"1": lambda species: [species], "2": lambda species: [species.upper()]}
+EFFECT_S = 1.0
+"""How long an activation may take until every worker has taken it up."""
+
+
+@dataclass
+class Activation:
+    """The version that should answer, and since when."""
+
+    version: str = "1"
+    since: float = 0.0
 
 
 class Client(threading.Thread):
     """One client: even ones keep their connection, odd ones make a new one for every request."""
 
-    def __init__(self, number: int, port: int, ended: threading.Event) -> None:
+    def __init__(self, number: int, port: int, ended: threading.Event, active: Activation) -> None:
         super().__init__(daemon=True)
-        self.number, self.port, self.ended = number, port, ended
+        self.number, self.port, self.ended, self.active = number, port, ended, active
         self.counted: Counter[str] = Counter()
         self.connection: http.client.HTTPConnection | None = None
 
@@ -62,6 +81,8 @@ class Client(threading.Thread):
             self.close()
             time.sleep(0.01)
             return "refused"
+        active = replace(self.active)
+        settled = time.monotonic() > active.since + EFFECT_S
         try:
             self.connection.request("POST", "/predict", body, headers)
             answer = self.connection.getresponse()
@@ -73,7 +94,11 @@ class Client(threading.Thread):
             self.close()
         if answer.status != 200:
             return f"status {answer.status}"
-        return "right" if document["predictions"] == [species] and document["version"] == "1" else "wrong"
+        version = document["version"]
+        right = RIGHT[version](species), f"penguins/{version}"
+        if (document["predictions"], answer.getheader("Anyport-Model")) != right:
+            return "wrong"
+        return "late" if settled and active == self.active and version != active.version else "right"
 
     def close(self) -> None:
         """Give the connection up."""
@@ -82,10 +107,10 @@ class Client(threading.Thread):
             self.connection = None
 
 
-def watch(port: int, disturb: Callable[[], None]) -> Counter[str]:
+def watch(port: int, disturb: Callable[[], None], active: Activation | None = None) -> Counter[str]:
     """Run the clients while something disturbs the service, and return what they counted."""
     ended = threading.Event()
-    clients = [Client(number, port, ended) for number in range(CLIENTS)]
+    clients = [Client(number, port, ended, active or Activation()) for number in range(CLIENTS)]
     for client in clients:
         client.start()
     try:
@@ -153,7 +178,46 @@ def kill(times: int, models: Path) -> Counter[str]:
         return watch(server.port, disturb)
 
 
-FAULTS = {"restart": restart, "reload": reload, "recycle": recycle, "kill": kill}
+def activate(times: int, models: Path) -> Counter[str]:
+    """`flask activate` and rollback: a version that arrives while the service runs, then to and fro.
+
+    Every tenth time it waits long enough to see that every worker has taken it up; an answer of the other version to a
+    request that was sent more than `EFFECT_S` after that is late.
+    """
+    store, active = Store(models), Activation()
+    store.activate("penguins", "1", default=False)
+    with running(models, WEB_CONCURRENCY="2") as server:
+
+        def disturb() -> None:
+            pack_shouting(models)
+            while not all(has_loaded(server, "2") for _ in range(20)):
+                time.sleep(0.1)
+            for turn in range(times):
+                version = "21"[turn % 2]
+                store.activate("penguins", version, default=False)
+                active.version, active.since = version, time.monotonic()
+                time.sleep(2 * EFFECT_S if turn % (times // 10 or 1) == 0 else 0.02)
+
+        return watch(server.port, disturb, active)
+
+
+def has_loaded(server: Server, version: str) -> bool:
+    """Whether the worker that happens to answer has loaded a version."""
+    models = json.loads(server.request("GET", "/v1/models")[2])["models"]
+    return bool(models[0]["versions"].get(version) == "ready")
+
+
+def pack_shouting(models: Path) -> None:
+    """Pack version 2 of penguins, which answers in capitals."""
+    demo = ROOT / "examples" / "penguins"
+    model = runpy.run_path(str(demo / "train.py"))["train"]()
+    model[-1].classes_ = np.char.upper(model[-1].classes_.astype(str)).astype(object)
+    joblib.dump(model, models.parent / "penguins.joblib")
+    choices = Choices(drop=("year", "species"))
+    pack(models.parent / "penguins.joblib", demo / "penguins.csv", Store(models), Policy(), choices)
+
+
+FAULTS = {"restart": restart, "reload": reload, "recycle": recycle, "kill": kill, "activate": activate}
 
 
 def witness(fault: str, times: int) -> Counter[str]:

@@ -68,6 +68,7 @@ def test_nesting_is_bounded(depth: int, client: FlaskClient) -> None:
     assert (answer.status_code, answer.json["type"]) in [
         (400, "/problems/invalid-json"),
         (422, "/problems/invalid-instance"),
+        (422, "/problems/too-many-rows"),
     ]
 
 

@@ -1,0 +1,321 @@
+"""Keeps what is served in step with the store, and never lets go of a model that answers for one that does not.
+
+The store is looked at several times a second. What has changed is opened beside what answers and takes its place in one
+step, so that every request is answered by one version. A package that arrives while the service runs is first tried in
+a process of its own. What cannot be opened is tried again, later each time; meanwhile the last good one goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Literal
+
+from service.catalogue import Catalogue, Entry, open_package
+from service.errors import NotReady, PackageError, ServiceError
+from service.manifest import Manifest
+from service.predictor import Predictor
+from service.runtimes import Policy
+from service.store import Mark, Store
+from service.trial import Limits, try_out
+
+LOOK_S = 0.4
+"""How often the store is looked at; a change takes effect in less than a second."""
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
+EMPTY = Catalogue({}, {}, None)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms packages are opened: whom the operator trusts, which versions are served, what a trial may take."""
+
+    policy: Policy = Policy()
+    serve: Literal["all", "active"] = "all"
+    limits: Limits = Limits(timeout_s=120)
+
+
+class Keeper:
+    """The catalogue of this process, and how it follows the store.
+
+    Without `follow`, as under a server that has no threads, the store is looked at by the requests themselves.
+    """
+
+    def __init__(self, store: Store, terms: Terms, patience_s: float | None = None) -> None:
+        self._store, self._terms = store, terms
+        self._patience_s = patience_s
+        self._spare: Store | None = None
+        self._catalogue: Catalogue | None = None
+        self._marks: dict[str, Mark] = {}
+        self._look_at = 0.0
+        self._retry_at = math.inf
+        self._failures = 0
+        self._turn = Lock()
+        self._followed = False
+        self._loaded = Event()
+
+    def catalogue(self) -> Catalogue:
+        """Return what is served now; where nothing is yet, wait for it.
+
+        Raises:
+            NotReady: If the models are still being loaded after `patience_s`.
+        """
+        if self._followed:
+            if not self._loaded.wait(self._patience_s):
+                raise NotReady("the models are still being loaded; send it again")
+        elif time.monotonic() >= self._look_at:
+            self.refresh(wait=self._catalogue is None)
+        assert self._catalogue is not None
+        return self._catalogue
+
+    def peek(self) -> Catalogue | None:
+        """Return what is served now, None while the models are first loaded in the background."""
+        return self._catalogue if self._followed else self.catalogue()
+
+    def follow(self, spare: Store | None, changed: Callable[[], None]) -> None:
+        """From now on follow the store in the background, and say each time that another catalogue is served.
+
+        Args:
+            spare: Where copies of what has answered are kept, for workers that start while the store is out of order.
+            changed: Called in the background.
+        """
+        self._spare = spare
+        self._followed = True
+        Thread(target=self._follow, args=(changed,), name="keeper", daemon=True).start()
+
+    def _follow(self, changed: Callable[[], None]) -> None:
+        while True:
+            before = self._catalogue
+            self.refresh()
+            self._loaded.set()
+            if self._catalogue is not before:
+                changed()
+                self._keep_spare()
+            time.sleep(LOOK_S)
+
+    def _keep_spare(self) -> None:
+        if self._spare is None or self._catalogue is None:
+            return
+        try:
+            keep_spare(self._spare, self._store, self._catalogue)
+        except Exception:  # a full disk must not end the thread
+            log.exception("the spare copies could not be kept")
+
+    def refresh(self, *, wait: bool = True) -> None:
+        """Look at the store, and serve what it holds now where that can be opened. Never raises.
+
+        Calls join: while one is at work another returns at once, or waits for it where wanted.
+        """
+        if not self._turn.acquire(blocking=wait):
+            return
+        try:
+            self._look()
+        except Exception:  # whatever the store does, what answers goes on answering
+            log.exception("the models folder could not be followed")
+            self._catalogue = self._catalogue or EMPTY
+            self._plan_retry(troubled=True)
+        finally:
+            self._look_at = time.monotonic() + LOOK_S
+            self._turn.release()
+
+    def _look(self) -> None:
+        marks = self._store.marks()
+        due = time.monotonic() >= self._retry_at
+        changed = {path for path in marks.keys() | self._marks.keys() if marks.get(path) != self._marks.get(path)}
+        if self._catalogue is not None and not changed and not due:
+            return
+        if changed:
+            self._failures = 0
+        self._marks = marks
+        before = self._catalogue
+        self._catalogue = Survey(self._store, self._spare, self._terms, before).run(changed, again=due)
+        _tell(before or EMPTY, self._catalogue)
+        self._plan_retry(troubled=bool(self._catalogue.stale or self._catalogue.refusals()))
+
+    def _plan_retry(self, *, troubled: bool) -> None:
+        self._failures = self._failures + 1 if troubled else 0
+        delay = min(FIRST_RETRY_S * 2 ** (self._failures - 1), LONGEST_RETRY_S) * random.uniform(0.75, 1.25)
+        self._retry_at = time.monotonic() + delay if troubled else math.inf
+
+
+class Survey:
+    """One look at the whole store, which makes the next catalogue of it and of the one before."""
+
+    def __init__(self, store: Store, spare: Store | None, terms: Terms, before: Catalogue | None) -> None:
+        self._store, self._spare, self._terms = store, spare, terms
+        self._arriving = before is not None
+        self._before = before or EMPTY
+        self._stale: dict[str, ServiceError] = {}
+        self._changed: set[str] = set()
+        self._again = False
+
+    def run(self, changed: set[str], *, again: bool) -> Catalogue:
+        """Make the catalogue.
+
+        Args:
+            changed: Paths inside the store that are not as they were at the last look.
+            again: Whether to try once more what could not be opened.
+        """
+        self._changed, self._again = changed, again
+        listed = self._store.versions()
+        spare = self._spare.versions() if self._spare is not None else {}
+        entries: dict[str, dict[str, Entry]] = {}
+        active: dict[str, str] = {}
+        for name in sorted({*listed, *self._before.entries, *spare}):
+            found, answers = self._model(name, listed.get(name, []), spare.get(name, []))
+            if found:
+                entries[name], active[name] = found, answers
+        return Catalogue(entries, active, *self._default(listed), stale=self._stale)
+
+    def _model(self, name: str, listed: list[str], spare: list[str]) -> tuple[dict[str, Entry], str]:
+        """Open the versions of one model, and choose the one that answers."""
+        before = [version for version in self._before.entries.get(name, {}) if self._before.held(name, version)]
+        wanted, trouble = None, None
+        if listed:
+            try:
+                wanted = self._store.active(name)
+            except PackageError as error:
+                trouble = error
+        chosen = listed if self._terms.serve == "all" else [wanted] if wanted else []
+        entries = {version: self._entry(name, version) for version in (chosen if listed else before or spare)}
+        if wanted is not None and isinstance(entries.get(wanted), Predictor):
+            return entries, wanted
+        last = self._last_good(name, before)
+        if last is not None:
+            if last not in entries:
+                entries[last] = self._entry(name, last)
+            if trouble is not None:
+                self._stale[name] = trouble
+            if isinstance(entries[last], Predictor):
+                return entries, last
+        if trouble is not None:
+            log.error("%s is not served: %s", name, trouble.detail)
+            return dict.fromkeys(listed, trouble), listed[-1]
+        return (entries, wanted) if wanted is not None else ({}, "")
+
+    def _last_good(self, name: str, before: list[str]) -> str | None:
+        """Return the version that answered until now, here or in a worker before this one."""
+        active = self._before.active.get(name)
+        spare = self._spare
+        return active if active in before else _ask(lambda: spare.active(name) if spare is not None else None)
+
+    def _entry(self, name: str, version: str) -> Entry:
+        """Open one version, or keep what there is of it."""
+        label = f"{name}/{version}"
+        before = self._before.entries.get(name, {}).get(version)
+        if before is not None and not self._is_due(name, version, before):
+            if label in self._before.stale:
+                self._stale[label] = self._before.stale[label]
+            return before
+        held = before if isinstance(before, Predictor) else None
+        entry = self._open(name, version, held)
+        if isinstance(entry, Predictor):
+            return entry
+        spare = held or self._open_spare(name, version)
+        if spare is None:
+            return entry
+        self._stale[label] = entry
+        return spare
+
+    def _is_due(self, name: str, version: str, before: Entry) -> bool:
+        label = f"{name}/{version}"
+        if any(path.startswith(label + "/") for path in self._changed):
+            return True
+        troubled = isinstance(before, ServiceError) or label in self._before.stale
+        return troubled and (self._again or f"{name}/active" in self._changed)
+
+    def _open(self, name: str, version: str, held: Predictor | None) -> Entry:
+        try:
+            manifest = self._store.manifest(name, version)
+            if held is not None and held.manifest == manifest:
+                self._store.verify(manifest, self._terms.policy)
+                return held
+            if self._arriving:
+                self._prove(manifest)
+        except PackageError as error:
+            log.error("%s/%s as the store has it is not served: %s", name, version, error.detail)
+            return error
+        return open_package(self._store, name, version, self._terms.policy)
+
+    def _prove(self, manifest: Manifest) -> None:
+        """Try a package that arrives while the service runs in a process of its own; once, however many workers."""
+        with self._spare.alone() if self._spare is not None else nullcontext():
+            if self._spare is not None and self._spare.holds(manifest):
+                return  # another worker has
+            self._store.verify(manifest, self._terms.policy)
+            try_out(self._store, manifest.name, manifest.version, self._terms.policy, self._terms.limits)
+            if self._spare is not None:
+                _adopt(self._spare, self._store, manifest)
+
+    def _open_spare(self, name: str, version: str) -> Predictor | None:
+        if self._spare is None or version not in self._spare.versions().get(name, []):
+            return None
+        entry = open_package(self._spare, name, version, self._terms.policy)
+        return entry if isinstance(entry, Predictor) else None
+
+    def _default(self, listed: Iterable[str]) -> tuple[str | None, str]:
+        """Return the default model, and what to say where there is none."""
+        try:
+            default, trouble = self._store.default(), None
+        except PackageError as error:
+            default, trouble = None, error
+        last = self._before.default
+        if not self._arriving and self._spare is not None:
+            last = _ask(self._spare.default)
+        if default is None and last is not None and (trouble is not None or last not in listed):
+            if trouble is not None:
+                self._stale["default"] = trouble
+            return last, ""
+        if trouble is not None:
+            log.error("POST /predict will not answer: %s", trouble.detail)
+            return None, trouble.detail
+        return default, "no model is the default"
+
+
+def _ask(pointer: Callable[[], str | None]) -> str | None:
+    """Follow a pointer of the spare store; None where it leads nowhere, for no worker has had what it should name."""
+    try:
+        return pointer()
+    except ServiceError:
+        return None
+
+
+def _tell(before: Catalogue, now: Catalogue) -> None:
+    for name, version in now.active.items():
+        if now.held(name, version) and before.active.get(name) != version:
+            log.info("%s/%s answers now", name, version)
+    for label, error in now.stale.items():
+        if label not in before.stale:
+            log.error("%s goes on answering as it was: %s", label, error.detail)
+
+
+def keep_spare(spare: Store, store: Store, catalogue: Catalogue) -> None:
+    """Keep copies of what answers, and of nothing else."""
+    with spare.alone():
+        for name, versions in catalogue.entries.items():
+            for version, entry in versions.items():
+                if isinstance(entry, Predictor) and f"{name}/{version}" not in catalogue.stale:
+                    if not spare.holds(entry.manifest):
+                        _adopt(spare, store, entry.manifest)
+        for name, copies in spare.versions().items():
+            for version in copies:
+                if version not in catalogue.entries.get(name, {}):
+                    spare.remove(name, version)
+        for name, version in catalogue.active.items():
+            if version in spare.versions().get(name, []) and not {name, f"{name}/{version}"} & catalogue.stale.keys():
+                spare.activate(name, version, default=catalogue.default == name)
+
+
+def _adopt(spare: Store, store: Store, manifest: Manifest) -> None:
+    try:
+        spare.adopt(store, manifest)
+    except (OSError, PackageError) as error:
+        log.warning("no spare copy of %s could be made: %s", manifest.label, error)
