@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-pytest: $(VENV)/.installed-dev
+pytest: $(VENV)/.installed-dev $(VENV)/.gunicorn-source
 	$(BIN)/python -m pytest
 
 format: $(VENV)/.installed-dev
@@ -54,6 +54,16 @@ $(VENV)/.installed-dev: requirements-dev.txt | $(BIN)/python
 	@echo "installing requirements-dev.txt into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.installed
+
+# gunicorn's own invalid requests, for tests/faults/invalid_requests.py: they are in its source distribution only.
+$(VENV)/.gunicorn-source: requirements.txt | $(BIN)/python
+	@echo "unpacking gunicorn's source into $(VENV)/gunicorn-source"
+	@rm -rf $(VENV)/gunicorn-source && mkdir $(VENV)/gunicorn-source
+	@sed -n '/^gunicorn==/,/[^\\]$$/p' requirements.txt > $(VENV)/gunicorn-source/pin.txt
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary gunicorn --require-hashes \
+	  --dest $(VENV)/gunicorn-source -r $(VENV)/gunicorn-source/pin.txt
+	@tar -xzf $(VENV)/gunicorn-source/gunicorn-*.tar.gz --strip-components=1 -C $(VENV)/gunicorn-source
+	@touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \

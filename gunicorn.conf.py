@@ -101,7 +101,7 @@ def on_starting(server):
         _memory_mib,
         capacity.cpu_limit(),
     )
-    board.prepare(_memory_mib * capacity.WATERMARK / workers)
+    board.prepare(_memory_mib * capacity.WATERMARK / workers, capacity.bodies_mib(_memory_mib, workers, _each_mib))
     if workers * _each_mib > _memory_mib:
         server.log.warning("the models need about %.0f MiB and %.0f are there", workers * _each_mib, _memory_mib)
 

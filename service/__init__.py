@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         ),
         max_body_bytes=chosen.max_body_bytes,
         max_rows=chosen.max_rows,
+        max_cells=chosen.max_cells,
         accept_gzip=chosen.gzip_requests,
     )
     web.init_app(app, serving)

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import math
 import mmap
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,15 +28,18 @@ class Board:
         """Each worker's connections plus one; 0 where there is no worker."""
         self._answering = numbers[1 + SLOTS :]
         """How many models each worker has loaded."""
-        self._retiring = tempfile.TemporaryFile()
+        self._retiring = open(os.memfd_create("retiring"), "wb")  # needs no file system that can be written
         self.worker_mib = math.inf
         """Memory that one worker may fill before it is replaced."""
+        self.body_bytes = 2**62
+        """Memory that the requests of one worker may take at once."""
         self.spare: Path | None = None
         """Where copies of what has answered are kept while the service runs."""
 
-    def prepare(self, worker_mib: float) -> None:
+    def prepare(self, worker_mib: float, bodies_mib: float) -> None:
         """Set up, in the master before it forks, what the workers need to know."""
         self.worker_mib = worker_mib
+        self.body_bytes = int(bodies_mib * 2**20)
         try:
             self.spare = Path(tempfile.mkdtemp(prefix="anyport-"))
         except OSError as error:
@@ -69,9 +73,9 @@ class Board:
         return all(other <= answering for other, _ in self._workers())
 
     def over_share(self, connections: int, answering: int) -> bool:
-        """Whether a worker has more connections than the mean of those that answer with as many models."""
+        """Whether a worker has an eighth more connections than the mean of those that answer with as many models."""
         peers = [held for other, held in self._workers() if other >= answering]
-        return connections * len(peers) > sum(peers)
+        return 8 * connections * len(peers) > 9 * sum(peers)
 
     def may_retire(self, answering: int, workers: int) -> bool:
         """Whether every worker answers and none is being replaced; if so it is this process's turn, until it ends."""

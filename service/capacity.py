@@ -17,6 +17,8 @@ MEMORY_SHARE = 0.8
 """The part of the memory that workers may fill; the rest is for bodies, answers and gunicorn's master."""
 WATERMARK = 0.9
 """The part of the memory that, shared out evenly, a worker may fill before it is replaced."""
+LEAST_BODIES_MIB = 16.0
+"""What requests get where the models leave nothing; a body of 1 MiB still fits."""
 BARE_WORKER_MIB = 120.0
 """A worker that serves nothing yet."""
 
@@ -46,6 +48,11 @@ def worker_mib(costs: Iterable[Cost]) -> float:
     known = list(costs)
     base = max((cost.process_mib - cost.model_mib for cost in known), default=BARE_WORKER_MIB)
     return base + sum(cost.model_mib for cost in known)
+
+
+def bodies_mib(memory_mib: float, workers: int, each_mib: float) -> float:
+    """Return how much memory each worker may give to requests at once: its share of what the models leave."""
+    return max(memory_mib / workers - each_mib, LEAST_BODIES_MIB)
 
 
 def fitting_workers(cpus: float, memory_mib: float, each_mib: float) -> int:

@@ -95,7 +95,7 @@ def open_package(store: Store, name: str, version: str, policy: Policy) -> Entry
     except PackageError as error:
         log.error("%s/%s is not served: %s", name, version, error.detail)
         return error
-    except Exception:  # nothing that a package does may end the worker
+    except (Exception, SystemExit):  # nothing that a package does may end the worker
         log.exception("%s/%s is not served", name, version)
         return PackageError(f"{name}/{version} could not be opened; the log says more")
     return predictor

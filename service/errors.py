@@ -16,7 +16,7 @@ ServiceError
 ├── NotReady                 the model is not being served                                               503
 │   └── Overloaded, InsufficientMemory, Draining
 ├── PackageError             a model package cannot be opened
-│   ├── InvalidManifest, ChecksumMismatch, VersionSkew, MissingLibrary
+│   ├── OnTrial, InvalidManifest, ChecksumMismatch, VersionSkew, MissingLibrary
 │   └── UnreadableModel, UntrustedModel, GoldenMismatch
 ├── PackingError             `flask pack` needs something else from its user
 └── SettingsError            an environment variable holds an unusable value
@@ -245,6 +245,11 @@ class PackageError(ServiceError):
     code = "invalid-package"
     status = 503
     title = "A model package cannot be opened"
+
+
+class OnTrial(PackageError):
+    code = "on-trial"
+    title = "The package is being tried in a process of its own"
 
 
 class InvalidManifest(PackageError):

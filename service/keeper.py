@@ -11,14 +11,15 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Literal
 
 from service.catalogue import Catalogue, Entry, open_package
-from service.errors import NotReady, PackageError, ServiceError
+from service.errors import NotReady, OnTrial, PackageError, ServiceError, UnknownModel
 from service.manifest import Manifest
 from service.predictor import Predictor
 from service.runtimes import Policy
@@ -29,7 +30,9 @@ LOOK_S = 0.4
 """How often the store is looked at; a change takes effect in less than a second."""
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
+MOST_DOUBLINGS = 30
 EMPTY = Catalogue({}, {}, None)
+NOWHERE = Store(Path("/dev/null"))
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class Keeper:
         self._look_at = 0.0
         self._retry_at = math.inf
         self._failures = 0
+        self._trials = Trials(terms)
+        self._out_of_order = False
         self._turn = Lock()
         self._followed = False
         self._loaded = Event()
@@ -88,7 +93,7 @@ class Keeper:
             changed: Called in the background.
         """
         self._spare = spare
-        self._followed = True
+        self._followed = self._trials.in_background = True
         Thread(target=self._follow, args=(changed,), name="keeper", daemon=True).start()
 
     def _follow(self, changed: Callable[[], None]) -> None:
@@ -117,41 +122,104 @@ class Keeper:
         if not self._turn.acquire(blocking=wait):
             return
         try:
-            self._look()
-        except Exception:  # whatever the store does, what answers goes on answering
+            if not self._out_of_order or time.monotonic() >= self._retry_at:
+                self._look(self._store)
+                self._out_of_order = False
+        except Exception:  # whatever the store does, what answers goes on answering: as if the folder were not there
             log.exception("the models folder could not be followed")
-            self._catalogue = self._catalogue or EMPTY
+            failures, self._out_of_order = self._failures, True
+            self._look(NOWHERE)
+            self._failures = failures
             self._plan_retry(troubled=True)
         finally:
             self._look_at = time.monotonic() + LOOK_S
             self._turn.release()
 
-    def _look(self) -> None:
-        marks = self._store.marks()
-        due = time.monotonic() >= self._retry_at
+    def _look(self, store: Store) -> None:
+        marks = store.marks()
+        due = time.monotonic() >= self._retry_at or self._trials.has_news()
         changed = {path for path in marks.keys() | self._marks.keys() if marks.get(path) != self._marks.get(path)}
         if self._catalogue is not None and not changed and not due:
             return
-        if changed:
+        before = self._catalogue
+        self._catalogue = Survey(store, self._spare, self._terms, before, self._trials).run(changed, again=due)
+        if changed and not self._out_of_order:
             self._failures = 0
         self._marks = marks
-        before = self._catalogue
-        self._catalogue = Survey(self._store, self._spare, self._terms, before).run(changed, again=due)
         _tell(before or EMPTY, self._catalogue)
         self._plan_retry(troubled=bool(self._catalogue.stale or self._catalogue.refusals()))
 
     def _plan_retry(self, *, troubled: bool) -> None:
         self._failures = self._failures + 1 if troubled else 0
-        delay = min(FIRST_RETRY_S * 2 ** (self._failures - 1), LONGEST_RETRY_S) * random.uniform(0.75, 1.25)
+        growth = 2 ** min(self._failures - 1, MOST_DOUBLINGS)
+        delay = min(FIRST_RETRY_S * growth, LONGEST_RETRY_S) * random.uniform(0.75, 1.25)
         self._retry_at = time.monotonic() + delay if troubled else math.inf
+
+
+class Trials:
+    """Packages that arrive are tried in processes of their own; in the background where the store is followed there."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self.in_background = False
+        self._running: Thread | None = None
+        self._outcomes: dict[str, tuple[Manifest, PackageError | None]] = {}
+        self._news = Event()
+
+    def has_news(self) -> bool:
+        """Whether a trial has ended since it was last asked."""
+        news = self._news.is_set()
+        self._news.clear()
+        return news
+
+    def require(self, manifest: Manifest, store: Store, spare: Store | None) -> None:
+        """Let a package pass that was tried with success, and have one tried that was not.
+
+        Raises:
+            OnTrial: If its trial has not ended.
+            PackageError: If its trial has failed; the next time it is tried anew.
+        """
+        if spare is not None and spare.holds(manifest):
+            return  # it has answered here, or another worker has tried it
+        if not self.in_background:
+            _prove(manifest, store, spare, self._terms)
+            return
+        if self._running is not None and self._running.is_alive():
+            if manifest.label in self._outcomes and self._outcomes[manifest.label] == (manifest, None):
+                return
+            raise OnTrial(f"{manifest.label} waits for another package's trial to end")
+        tried, error = self._outcomes.pop(manifest.label, (None, None))
+        if tried != manifest:
+            self._running = Thread(target=self._try, args=(manifest, store, spare), name="trial", daemon=True)
+            self._running.start()
+            raise OnTrial(f"{manifest.label} is being tried in a process of its own")
+        if error is not None:
+            raise error
+
+    def _try(self, manifest: Manifest, store: Store, spare: Store | None) -> None:
+        error = None
+        try:
+            _prove(manifest, store, spare, self._terms)
+        except PackageError as raised:
+            error = raised
+        except Exception:  # nothing that a package does may end in silence
+            log.exception("%s could not be tried", manifest.label)
+            error = PackageError(f"{manifest.label} could not be tried; the log says more")
+        self._outcomes[manifest.label] = (manifest, error)
+        self._running = None
+        self._news.set()
 
 
 class Survey:
     """One look at the whole store, which makes the next catalogue of it and of the one before."""
 
-    def __init__(self, store: Store, spare: Store | None, terms: Terms, before: Catalogue | None) -> None:
-        self._store, self._spare, self._terms = store, spare, terms
-        self._arriving = before is not None
+    def __init__(
+        self, store: Store, spare: Store | None, terms: Terms, before: Catalogue | None, trials: Trials
+    ) -> None:
+        self._store, self._spare, self._terms, self._trials = store, spare, terms, trials
+        self._first = before is None
+        self._arriving = not self._first or spare is not None and bool(spare.versions())
+        """Whether the service runs already, so that what it has not yet served must be tried first."""
         self._before = before or EMPTY
         self._stale: dict[str, ServiceError] = {}
         self._changed: set[str] = set()
@@ -173,7 +241,7 @@ class Survey:
             found, answers = self._model(name, listed.get(name, []), spare.get(name, []))
             if found:
                 entries[name], active[name] = found, answers
-        return Catalogue(entries, active, *self._default(listed), stale=self._stale)
+        return Catalogue(entries, active, *self._default(), stale=self._stale)
 
     def _model(self, name: str, listed: list[str], spare: list[str]) -> tuple[dict[str, Entry], str]:
         """Open the versions of one model, and choose the one that answers."""
@@ -184,6 +252,8 @@ class Survey:
                 wanted = self._store.active(name)
             except PackageError as error:
                 trouble = error
+            except UnknownModel as error:  # it has gone since it was listed
+                trouble = PackageError(error.detail)
         chosen = listed if self._terms.serve == "all" else [wanted] if wanted else []
         entries = {version: self._entry(name, version) for version in (chosen if listed else before or spare)}
         if wanted is not None and isinstance(entries.get(wanted), Predictor):
@@ -239,21 +309,18 @@ class Survey:
                 self._store.verify(manifest, self._terms.policy)
                 return held
             if self._arriving:
-                self._prove(manifest)
+                self._store.verify(manifest, self._terms.policy)
+                self._trials.require(manifest, self._store, self._spare)
+        except OnTrial as error:
+            log.info("%s", error.detail)
+            return error
         except PackageError as error:
             log.error("%s/%s as the store has it is not served: %s", name, version, error.detail)
             return error
+        except Exception:  # nothing that a package does may keep the others from following the store
+            log.exception("%s/%s as the store has it is not served", name, version)
+            return PackageError(f"{name}/{version} could not be opened; the log says more")
         return open_package(self._store, name, version, self._terms.policy)
-
-    def _prove(self, manifest: Manifest) -> None:
-        """Try a package that arrives while the service runs in a process of its own; once, however many workers."""
-        with self._spare.alone() if self._spare is not None else nullcontext():
-            if self._spare is not None and self._spare.holds(manifest):
-                return  # another worker has
-            self._store.verify(manifest, self._terms.policy)
-            try_out(self._store, manifest.name, manifest.version, self._terms.policy, self._terms.limits)
-            if self._spare is not None:
-                _adopt(self._spare, self._store, manifest)
 
     def _open_spare(self, name: str, version: str) -> Predictor | None:
         if self._spare is None or version not in self._spare.versions().get(name, []):
@@ -261,16 +328,16 @@ class Survey:
         entry = open_package(self._spare, name, version, self._terms.policy)
         return entry if isinstance(entry, Predictor) else None
 
-    def _default(self, listed: Iterable[str]) -> tuple[str | None, str]:
+    def _default(self) -> tuple[str | None, str]:
         """Return the default model, and what to say where there is none."""
         try:
             default, trouble = self._store.default(), None
         except PackageError as error:
             default, trouble = None, error
         last = self._before.default
-        if not self._arriving and self._spare is not None:
+        if self._first and self._spare is not None:
             last = _ask(self._spare.default)
-        if default is None and last is not None and (trouble is not None or last not in listed):
+        if default is None and last is not None and (trouble is not None or last not in self._store.versions()):
             if trouble is not None:
                 self._stale["default"] = trouble
             return last, ""
@@ -278,6 +345,20 @@ class Survey:
             log.error("POST /predict will not answer: %s", trouble.detail)
             return None, trouble.detail
         return default, "no model is the default"
+
+
+def _prove(manifest: Manifest, store: Store, spare: Store | None, terms: Terms) -> None:
+    """Try a package that arrives while the service runs in a process of its own; once, however many workers."""
+    with ExitStack() as stack:
+        if spare is not None:
+            with suppress(OSError):  # the folder is gone or full: then each worker tries for itself
+                stack.enter_context(spare.alone("-trial"))
+        if spare is not None and spare.holds(manifest):
+            return  # another worker has
+        try_out(store, manifest.name, manifest.version, terms.policy, terms.limits)
+        if spare is not None:
+            with suppress(OSError), spare.alone():
+                _adopt(spare, store, manifest)
 
 
 def _ask(pointer: Callable[[], str | None]) -> str | None:

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     max_rows: int = Field(default=10_000, ge=1, le=10_000_000)
     """Largest number of rows in one request."""
 
+    max_cells: int = Field(default=1_000_000, ge=1, le=1_000_000_000)
+    """Largest number of values in one request: of a model with many features it takes fewer rows."""
+
     gzip_requests: bool = False
     """Whether bodies with `Content-Encoding: gzip` are accepted."""
 

@@ -47,7 +47,8 @@ LOCK = ".lock"
 MAX_MANIFEST_BYTES = 16 * 2**20
 READ_BYTES = 2**20
 Mark = tuple[int, int, int]
-"""Time of the last change in nanoseconds, size in bytes, and inode: a file that was altered or replaced has another."""
+"""Time of the last change in nanoseconds, which cannot be set, size in bytes, and inode: a file that was altered or
+replaced has another."""
 MAJOR_ONLY = {"numpy"}
 """Libraries whose pickles stay readable within one major version; of the others every difference counts."""
 
@@ -255,9 +256,9 @@ class Store:
             return False
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let one process at a time do what follows."""
-        with (self.folder / LOCK).open("wb") as lock:
+    def alone(self, work: str = "") -> Iterator[None]:
+        """Let one process at a time do what follows, for each kind of work."""
+        with (self.folder / f"{LOCK}{work}").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -302,7 +303,10 @@ def _verified(folder: Path, entry: PackedFile, label: str) -> Iterator[BinaryIO]
             f"{label}: {entry.name} cannot be read ({error.strerror}); pack the model again"
         ) from error
     with stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        try:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:  # the disk fails in the middle
+            raise UnreadableModel(f"{label}: {entry.name} cannot be read ({error.strerror})") from error
         size = stream.tell()
         if size != entry.size_bytes or digest != entry.sha256:
             raise ChecksumMismatch(
@@ -346,7 +350,7 @@ def _mark(path: Path) -> Mark | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _natural(version: str) -> list[tuple[int, int, str]]:

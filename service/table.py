@@ -7,7 +7,7 @@ feature, and know nothing of JSON, CSV or models.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Table:
 
     columns: Mapping[str, Column]
     n_rows: int
+
+    def rows(self, start: int, stop: int) -> Table:
+        """Return a view of some rows."""
+        stop = min(stop, self.n_rows)
+        return Table({name: column[start:stop] for name, column in self.columns.items()}, stop - start)
 
 
 @dataclass(frozen=True)
@@ -227,9 +232,12 @@ def _column_by_cell(feature: Feature, values: Sequence[Any], faults: Faults) -> 
         if value is _MISSING:
             checked.append(_filler(feature))
             continue
-        fault, cell = check_cell(feature, value, known)
+        fault, cell = _check_cell(feature, value, known)
         if fault is not None:
-            faults.add(fault, cell, row, feature.name)
+            if faults.full:
+                faults.total += 1  # a body of nothing but faults must not cost a sentence each
+            else:
+                faults.add(fault, cell(feature, value), row, feature.name)
             cell = _filler(feature)
         checked.append(cell)
     column = np.empty(len(checked), dtype=NUMPY_DTYPES[feature.dtype])
@@ -244,21 +252,53 @@ def _filler(feature: Feature) -> Any:
     return {"string": "", "datetime-string": "", "datetime": None, "bool": False}.get(feature.dtype, 0)
 
 
-def check_cell(feature: Feature, value: Any, known: frozenset[Any] | None) -> tuple[str | None, Any]:
+Saying = Callable[[Feature, Any], str]
+"""Says what is wrong with a value; asked only for the faults that are listed."""
+
+
+def _check_cell(feature: Feature, value: Any, known: frozenset[Any] | None) -> tuple[str | None, Any]:
     """Check one value, against the known ones of a closed feature too.
 
     Returns:
-        (None, the value as the column holds it), or (the fault's code, what is wrong with the value).
+        (None, the value as the column holds it), or (the fault's code, a `Saying`).
     """
     if value is None:
         if feature.takes_null:
             return None, math.nan if feature.dtype in ("float64", "float32") else None
-        return "invalid-instance", f"{shorten(feature.name)!r} is null and the model takes no missing value here"
+        return "invalid-instance", _say_null
     fault, cell = _CHECKS[feature.dtype](feature, value)
     if fault is None and known is not None and cell not in known:
-        some = shorten(", ".join(map(str, (feature.categories or ())[:MAX_FAULTS])), 120)
-        return "invalid-instance", f"{describe(value)} is not a known value; known are {some}"
+        return "invalid-instance", _say_unknown
     return fault, cell
+
+
+def _say_null(feature: Feature, value: Any) -> str:
+    return f"{shorten(feature.name)!r} is null and the model takes no missing value here"
+
+
+def _say_unknown(feature: Feature, value: Any) -> str:
+    some = shorten(", ".join(map(str, (feature.categories or ())[:MAX_FAULTS])), 120)
+    return f"{describe(value)} is not a known value; known are {some}"
+
+
+def _say_type(feature: Feature, value: Any) -> str:
+    return f"expected {_WANTED[feature.dtype]}, found {describe(value)}"
+
+
+def _say_large(feature: Feature, value: Any) -> str:
+    return f"{describe(value)} is too large; the model computes up to {magnitude(feature) or LARGEST_FLOAT64:.3g}"
+
+
+def _say_beyond_64_bits(feature: Feature, value: Any) -> str:
+    return "the number is too large for a 64-bit integer"
+
+
+def _say_large_integer(feature: Feature, value: Any) -> str:
+    return f"{describe(value)} does not fit into the integers that the model computes in"
+
+
+def _say_surrogate(feature: Feature, value: Any) -> str:
+    return "the text holds half a surrogate pair, which is no character"
 
 
 def describe(value: Any) -> str:
@@ -275,66 +315,60 @@ def describe(value: Any) -> str:
     return names.get(type(value), "another type")
 
 
-def _mismatch(feature: Feature, value: Any) -> tuple[str, str]:
-    return "invalid-instance", f"expected {_WANTED[feature.dtype]}, found {describe(value)}"
-
-
 def _check_float(feature: Feature, value: Any) -> tuple[str | None, Any]:
     if type(value) not in (int, float):
-        return _mismatch(feature, value)
+        return "invalid-instance", _say_type
     bound = magnitude(feature)
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number) or (bound is not None and abs(number) > bound):
-        largest = bound or LARGEST_FLOAT64
-        return "number-out-of-range", f"{describe(value)} is too large; the model computes up to {largest:.3g}"
+        return "number-out-of-range", _say_large
     return None, number
 
 
 def _check_int(feature: Feature, value: Any) -> tuple[str | None, Any]:
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is float and math.isinf(value):
-        return "number-out-of-range", "the number is too large for a 64-bit integer"
-    if type(value) is not int:
-        return _mismatch(feature, value)
+    whole = int(value) if type(value) is float and value.is_integer() else value
+    if type(whole) is float and math.isinf(whole):
+        return "number-out-of-range", _say_beyond_64_bits
+    if type(whole) is not int:
+        return "invalid-instance", _say_type
     bound = magnitude(feature)
-    if not INT64_MIN <= value <= INT64_MAX or (bound is not None and abs(value) > bound):
-        return "number-out-of-range", f"{describe(value)} does not fit into the integers that the model computes in"
-    return None, value
+    if not INT64_MIN <= whole <= INT64_MAX or (bound is not None and abs(whole) > bound):
+        return "number-out-of-range", _say_large_integer
+    return None, whole
 
 
 def _check_bool(feature: Feature, value: Any) -> tuple[str | None, Any]:
-    return (None, value) if type(value) is bool else _mismatch(feature, value)
+    return (None, value) if type(value) is bool else ("invalid-instance", _say_type)
 
 
 def _check_string(feature: Feature, value: Any) -> tuple[str | None, Any]:
     if type(value) is not str:
-        return _mismatch(feature, value)
+        return "invalid-instance", _say_type
     try:
         value.encode()
     except UnicodeEncodeError:
-        return "invalid-instance", "the text holds half a surrogate pair, which is no character"
+        return "invalid-instance", _say_surrogate
     return None, value
 
 
 def _check_datetime(feature: Feature, value: Any) -> tuple[str | None, Any]:
     if type(value) is not str:
-        return _mismatch(feature, value)
+        return "invalid-instance", _say_type
     try:
         return None, parse_datetime(value)
     except ValueError:
-        return _mismatch(feature, value)
+        return "invalid-instance", _say_type
 
 
 def _check_datetime_string(feature: Feature, value: Any) -> tuple[str | None, Any]:
-    fault, detail = _check_datetime(feature, value)
-    return (None, value) if fault is None else (fault, detail)
+    fault, found = _check_datetime(feature, value)
+    return (None, value) if fault is None else (fault, found)
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Feature, Any], tuple[str | None, Any]]] = {
     "float64": _check_float,
     "float32": _check_float,
     "int64": _check_int,

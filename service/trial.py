@@ -8,10 +8,13 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
+import logging
+import os
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from service.capacity import resident_mib
-from service.errors import PackageError, ServiceError, UnreadableModel, every_error, shorten
+from service.errors import PackageError, ServiceError, UnreadableModel, every_error
 from service.manifest import Cost
 from service.predictor import Predictor
 from service.runtimes import RUNTIMES, Policy
@@ -31,8 +34,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BATCHES = (1, 8, 64)
 BUDGET_S = 0.3
 """Time for the measurement of one batch size."""
+SAID_BYTES = 4096
+"""How much of what a package prints at its end goes to the log."""
+OUT_OF_MEMORY = 40
 PR_SET_PDEATHSIG = 1
 """Source: man 2 prctl, read 2026-11-22."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,22 +65,56 @@ def try_out(store: Store, name: str, version: str, policy: Policy, limits: Limit
         "timings": timings,
     }
     command = [sys.executable, "-m", "service.trial", json.dumps(terms)]
-    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = child.stdout.splitlines()
-    if child.returncode != 0 or not lines:
-        raise UnreadableModel(f"{name}/{version}: a process of its own could not open it: {_ending(child, limits)}")
-    report = json.loads(lines[-1])
+    try:
+        status, report = _run(command, limits.timeout_s)
+    except OSError as error:
+        raise UnreadableModel(f"{name}/{version}: no process could be started to try it ({error.strerror})") from error
+    if status != 0 or report is None:
+        raise UnreadableModel(f"{name}/{version}: a process of its own could not open it: {_ending(status, limits)}")
     if "error" in report:
         raise _error(**report["error"])
     return Cost.model_validate(report)
 
 
-def _ending(child: subprocess.CompletedProcess[str], limits: Limits) -> str:
-    if child.returncode == -signal.SIGALRM:
+def _run(command: list[str], timeout_s: int) -> tuple[int, dict[str, Any] | None]:
+    """Run a child and end whatever it has started; return its status and its report.
+
+    The report comes by a file of its own, because what a package prints is anybody's and a pipe may outlive the child.
+    """
+    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(
+            [*command, str(answer.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            pass_fds=[answer.fileno()],
+            start_new_session=True,
+        )
+        try:
+            status = child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            status = -signal.SIGALRM
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        said.seek(max(said.seek(0, os.SEEK_END) - SAID_BYTES, 0))
+        if status:
+            log.error("a trial ended with %s: %s", status, said.read().decode("utf-8", "replace"))
+        answer.seek(0)
+        content = answer.read()
+        return status, json.loads(content) if content else None
+
+
+def _ending(status: int, limits: Limits) -> str:
+    if status == -signal.SIGALRM:
         return f"it took more than {limits.timeout_s} s"
-    if child.returncode < 0:
-        return f"it was ended by {signal.Signals(-child.returncode).name}"
-    return shorten((child.stderr.splitlines() or ["it said nothing"])[-1], 300)
+    if status == OUT_OF_MEMORY:
+        return f"it needs more than {limits.memory_mib} MiB"
+    if status < 0:
+        return f"it was ended by {signal.Signals(-status).name}"
+    return f"it ended with status {status}; the log says more"
 
 
 def _error(code: str, detail: str) -> PackageError:
@@ -118,7 +160,7 @@ def _microseconds(predictor: Predictor, n_rows: int) -> float:
     return round(median(times) * 1e6, 1)
 
 
-def main(terms: dict[str, Any]) -> None:
+def main(terms: dict[str, Any], answer: int) -> None:
     """Try the package that the terms name."""
     _restrain(Limits(**terms["limits"]))
     policy = Policy(**terms["policy"] | {"skops_types": frozenset(terms["policy"]["skops_types"])})
@@ -126,12 +168,13 @@ def main(terms: dict[str, Any]) -> None:
     try:
         cost = _report(Store(Path(terms["store"])), name, version, policy, timings=terms["timings"])
     except ServiceError as error:
-        print(json.dumps({"error": {"code": error.code, "detail": error.detail}}))
+        report = json.dumps({"error": {"code": error.code, "detail": error.detail}})
     except MemoryError:
-        sys.exit(f"it needs more than {terms['limits']['memory_mib']} MiB")
+        sys.exit(OUT_OF_MEMORY)
     else:
-        print(cost.model_dump_json())
+        report = cost.model_dump_json()
+    os.write(answer, report.encode())
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.loads(sys.argv[1]), int(sys.argv[2]))

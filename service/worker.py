@@ -15,13 +15,15 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from ctypes import addressof, c_char, create_string_buffer
+from ctypes import CDLL, addressof, c_char, create_string_buffer
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -52,12 +54,19 @@ MEASURE_S = 2.0
 GROWTH = 1.5
 """A worker is replaced only if it has grown by this factor since it loaded its models: the next is no smaller."""
 SYN_SETTLE_S = 0.05
-ACCEPT_PAUSE_S = 0.005
+ACCEPT_PAUSE_S = 0.001
+AT_ONCE = 16
+"""How many connections one step accepts, and how many are served before the listeners are looked at again."""
+SWITCH_S = 0.001
+"""How long a computing thread may keep the interpreter from the loop, which asks for it several times a request."""
 RECEIVE_BYTES = 256 * 1024
 FRAMING_BYTES = 64 * 1024
 """What a chunked body of the largest size may take in framing."""
-BODIES_AT_ONCE = 16
-"""How many bodies of the largest size a worker holds before it refuses more."""
+BODY_GROWTH = 16
+"""What a body larger than `FRAMING_BYTES` may grow to while it is decoded and predicted, as a multiple of its size.
+
+The worst of fifty hostile bodies grew by 14.5 (`python -m bench.decoders growth service`, 2026-11-22).
+"""
 PROBES = tuple(
     b"%s %s " % (method, path) for method in (b"GET", b"HEAD") for path in (b"/livez", b"/healthz", b"/readyz")
 )
@@ -68,6 +77,9 @@ DROP_SYN = [(0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 
 
 Source: Linux Documentation/networking/filter.rst, read 2026-11-22.
 """
+
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""Source: man 3 mallopt, read 2026-11-22."""
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -90,6 +102,14 @@ class Sink:
         return len(data)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A request in a thread: when it counts as stuck, and the memory that is set aside for it."""
+
+    stuck_at: float
+    reserved_bytes: int
+
+
 class Connection:
     """One client's connection, and how far its current request has come."""
 
@@ -100,6 +120,7 @@ class Connection:
         self.head: Head | None = None
         self.chunks: Chunks | None = None
         self.interest = 0
+        self.reserved_bytes = 0
         self.deadline = 0.0
         self.overdue: Callable[[Connection], None] = lambda connection: None
         self.task: Future[tuple[bytes, bool]] | None = None
@@ -117,6 +138,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     def init_process(self) -> None:
         """Make what a worker needs after the fork, and run."""
+        sys.setswitchinterval(SWITCH_S)
+        tidy_memory()
         self.settings = read_settings()
         self.selector = selectors.DefaultSelector()
         self.pool = ThreadPoolExecutor(self.cfg.threads)
@@ -126,9 +149,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         os.set_blocking(self.wake[1], False)
         self.connections: set[Connection] = set()
         self.pipelined: deque[Connection] = deque()
-        self.stuck: dict[Future[tuple[bytes, bool]], float] = {}
-        self.in_threads = 0
-        self.held_bytes = 0
+        self.running: dict[Future[tuple[bytes, bool]], Running] = {}
+        self.reserved_bytes = 0
         self.accepting = False
         self.accept_at = 0.0
         self.expire_at = 0.0
@@ -169,10 +191,16 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             return
         for listener in self.sockets:
             if wanted:
-                self.selector.register(listener, READ, self._accept)
+                self.selector.register(listener, READ, listener)
             else:
                 self.selector.unregister(listener)
         self.accepting = wanted
+
+    def _accept_waiting(self) -> None:
+        for listener in self.sockets:
+            for _ in range(AT_ONCE):
+                if not (self._may_accept() and self._accept(listener)):
+                    break
 
     def _accept(self, listener: Any) -> bool:
         """Accept one connection; False if there is none."""
@@ -193,6 +221,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._watch(connection, READ)
         if board.over_share(len(self.connections), self.answering):
             self.accept_at = time.monotonic() + ACCEPT_PAUSE_S  # the next one is for another worker
+        self._guard(self._readable, connection)  # most have sent their request by now
         return True
 
     def _count(self) -> None:
@@ -220,7 +249,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             return
         connection.gone = True
         self._watch(connection, 0)
-        self._release(connection)
+        self._reserve(connection, 0)
         connection.socket.close()
         self.connections.discard(connection)
         self._count()
@@ -233,7 +262,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             self._drop(connection)
             return
         connection.lingering = True
-        self._release(connection)
+        self._reserve(connection, 0)
         connection.received.clear()
         if connection.ended:
             self._drop(connection)
@@ -248,19 +277,18 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         wait = 0.0 if self.pipelined else longest_s
         if self.accept_at > now:
             wait = min(wait, self.accept_at - now)
-        for key, events in self.selector.select(wait):
+        for number, (key, events) in enumerate(self.selector.select(wait)):
+            if self.accepting and number % AT_ONCE == 0:
+                self._accept_waiting()  # whoever is new, a probe perhaps, waits for few others only
             if isinstance(key.data, Connection):
                 self._guard(self._readable if events & READ else self._writable, key.data)
-            elif key.data is not None:
-                key.data(key.fileobj)
-            else:
+            elif key.data is None:
                 with suppress(BlockingIOError):
                     os.read(key.fd, 4096)
                 self._look_at_models()
         while self.finished:
             connection, future = self.finished.popleft()
-            self.in_threads -= 1
-            self.stuck.pop(future, None)
+            self.reserved_bytes -= self.running.pop(future).reserved_bytes
             if connection.task is future and not connection.gone:
                 connection.task = None
                 self._guard(self._send_result, connection, future)
@@ -281,7 +309,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     def _expire(self, now: float) -> None:
         for connection in [c for c in self.connections if c.deadline <= now]:
             self._guard(connection.overdue, connection)
-        if any(since <= now for since in self.stuck.values()) and self.alive:
+        if any(task.stuck_at <= now for task in self.running.values()) and self.alive:
             self.log.error("a prediction has run for twice its deadline; the worker is replaced")
             self.alive = False
         if self.measure_at <= now:
@@ -321,7 +349,6 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         connection.active_at = time.monotonic()
         if data:
             connection.received += data
-            self._hold(connection, len(data))
             self._advance(connection)
         elif connection.received:
             connection.ended = True  # a request that was cut: the app says so
@@ -329,12 +356,23 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         else:
             self._drop(connection)
 
-    def _hold(self, connection: Connection, n_bytes: int) -> None:
-        self.held_bytes += n_bytes
+    def _reserve(self, connection: Connection, n_bytes: int) -> None:
+        """Set memory aside for a connection, instead of what was set aside for it before."""
+        self.reserved_bytes += n_bytes - connection.reserved_bytes
+        connection.reserved_bytes = n_bytes
 
-    def _release(self, connection: Connection) -> None:
-        self.held_bytes -= len(connection.received)
-        connection.received = bytearray()
+    def _reserve_body(self, connection: Connection, body_bytes: int) -> bool:
+        """Set aside what a body may grow to, or refuse it."""
+        if self.settings.gzip_requests and b"\ncontent-encoding" in connection.received[: 2 * FRAMING_BYTES].lower():
+            body_bytes = self.max_body_bytes
+        wanted = body_bytes * (BODY_GROWTH if body_bytes > FRAMING_BYTES else 1)
+        if wanted and self.reserved_bytes - connection.reserved_bytes + wanted > board.body_bytes:
+            self._refuse(
+                connection, InsufficientMemory("there is no memory for this body now; send fewer rows, or later")
+            )
+            return False
+        self._reserve(connection, wanted)
+        return True
 
     def _advance(self, connection: Connection) -> None:
         """Look whether a whole request has come, and hand it on."""
@@ -350,6 +388,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             if not self._begin_body(connection, connection.head):
                 return
         end = self._end(connection, connection.head)
+        if connection.chunks is not None and not self._reserve_body(connection, len(connection.received)):
+            return
         if end is not None:
             self._hand(connection, end)
         elif connection.chunks is not None and connection.chunks.irregular:
@@ -362,9 +402,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         if head.irregular or (head.body_bytes or 0) > self.max_body_bytes:
             self._hand(connection, head.size_bytes if not head.irregular else len(connection.received), last=True)
             return False
-        expected = self.max_body_bytes if head.body_bytes is None else head.body_bytes
-        if expected > FRAMING_BYTES and self.held_bytes + expected > BODIES_AT_ONCE * self.max_body_bytes:
-            self._refuse(connection, InsufficientMemory("too many large bodies are being read; send it again"))
+        if not self._reserve_body(connection, head.body_bytes or 0):
             return False
         if head.body_bytes is None:
             connection.chunks = Chunks(head.size_bytes)
@@ -390,7 +428,6 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         """Give a whole request to a thread, or answer it here where it is a probe."""
         request = bytes(connection.received[:end])
         del connection.received[:end]
-        self.held_bytes -= end
         connection.head = connection.chunks = None
         connection.last = last or connection.last
         connection.working = True
@@ -400,13 +437,14 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             self.tired = f"has answered {self.nr} requests"
         if request.startswith(PROBES):
             self._send(connection, *self._answer(connection, request))
-        elif self.in_threads >= self.cfg.threads + self.settings.queue:
+        elif len(self.running) >= self.cfg.threads + self.settings.queue:
             self._refuse(connection, Overloaded("every thread is busy and the queue is full; send it again"))
         else:
-            self.in_threads += 1
             self._expect(connection, self.settings.request_timeout_s, self._give_up)
             connection.task = future = self.pool.submit(self._answer, connection, request)
-            self.stuck[future] = time.monotonic() + 2 * self.settings.request_timeout_s
+            stuck_at = time.monotonic() + 2 * self.settings.request_timeout_s
+            self.running[future] = Running(stuck_at, connection.reserved_bytes)
+            connection.reserved_bytes = 0  # the task has it now, whatever becomes of the connection
             future.add_done_callback(lambda done: self._report(connection, done))
 
     def _report(self, connection: Connection, future: Future[tuple[bytes, bool]]) -> None:
@@ -449,6 +487,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             return problem(ServiceError("the service failed on this request; its log says more")), False
 
     def _send(self, connection: Connection, answer: bytes, keep: bool) -> None:
+        self._reserve(connection, len(answer))
         connection.outgoing = memoryview(answer)
         connection.last = connection.last or not keep
         connection.working = True
@@ -465,6 +504,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         except OSError:
             self._drop(connection)
             return
+        self._reserve(connection, 0)
         connection.working = False
         connection.active_at = time.monotonic()
         if connection.last:
@@ -513,8 +553,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         for connection in list(self.connections):
             self._drop(connection)
         self._leave_the_board()
-        if self.in_threads:
-            self.log.error("%d predictions were still running at the deadline", self.in_threads)
+        if self.running:
+            self.log.error("%d predictions were still running at the deadline", len(self.running))
             logging.shutdown()
             os._exit(0)
         self.pool.shutdown()
@@ -534,6 +574,18 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         settled = time.monotonic() + SYN_SETTLE_S
         while time.monotonic() < settled:
             self._turn(0.01)
+
+
+def tidy_memory() -> None:
+    """Have the C library give large blocks back at once, and keep one heap for all threads but the first.
+
+    By default each thread keeps a heap, and blocks of up to 32 MiB stay in it: the worst bodies leave twice as much
+    behind (`python -m tests.faults.memory bodies`). A C library without `mallopt` is left as it is.
+    """
+    mallopt = getattr(CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 2)
+        mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def drop_new_connections(listener: Any) -> None:

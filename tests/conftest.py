@@ -11,6 +11,7 @@ import joblib
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from hypothesis import settings as hypothesis_settings
 
 from service import create_app
 from service.packing import Choices, Packed, pack
@@ -19,6 +20,7 @@ from service.settings import Settings
 from service.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
+hypothesis_settings.register_profile("long", max_examples=20_000, deadline=None)  # pytest --hypothesis-profile=long
 PLATFORM_VARIABLES = {
     "AIP_HTTP_PORT",
     "GAE_MEMORY_MB",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ from service.errors import (
 )
 from service.predictor import Predictor
 from service.runtimes import Policy, Runtime
-from service.store import MANIFEST, MAX_MANIFEST_BYTES, Store
+from service.store import LOCK, MANIFEST, MAX_MANIFEST_BYTES, Store
 
 MODEL = "model.joblib"
 
@@ -500,3 +501,241 @@ def test_manifest_refuses_names_that_are_paths(store: Store, name: str, version:
     """A name that comes from outside never becomes a path."""
     with pytest.raises(InvalidManifest):
         store.manifest(name, version)
+
+
+# What the file system says
+
+
+def test_marks_name_pointers_and_files(store: Store, models_dir: Path) -> None:
+    """There is a mark for every pointer and every file of a package, and for nothing else."""
+    store.activate("penguins", "1", default=True)
+    (models_dir / "README").touch()
+    (models_dir / ".packing-x" / "it" / "1").mkdir(parents=True)
+    (models_dir / ".packing-x" / "it" / "active").touch()
+    (models_dir / ".packing-x" / "it" / MANIFEST).touch()
+    assert set(store.marks()) == {"default", "penguins/active", f"penguins/1/{MANIFEST}", f"penguins/1/{MODEL}"}
+
+
+def test_marks_of_an_absent_folder_are_none(tmp_path: Path) -> None:
+    """A models folder that is not there, or is a file, has no marks."""
+    (tmp_path / "file").touch()
+    assert Store(tmp_path / "absent").marks() == {} == Store(tmp_path / "file").marks()
+
+
+def test_marks_leave_out_what_cannot_be_read(store: Store, package: Path) -> None:
+    """A file that leads nowhere is left out and the others are there."""
+    (package / MODEL).unlink()
+    (package / MODEL).symlink_to("nowhere")
+    assert set(store.marks()) == {"default", f"penguins/1/{MANIFEST}"}
+
+
+def put_back(package: Path) -> None:
+    """Alter the model file without a trace in its size and time, as `rsync --inplace --times` may."""
+    before = (package / MODEL).stat()
+    flip(0.5)(package)
+    os.utime(package / MODEL, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace(package: Path) -> None:
+    """Replace the model file by a copy of the same size and time."""
+    shutil.copy2(package / MODEL, package.parent / "copy")
+    os.replace(package.parent / "copy", package / MODEL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [flip(0.5), truncate, lengthen, replace, put_back],
+    ids=["flip", "truncate", "lengthen", "replace", "hide"],
+)
+def test_marks_tell_a_file_that_was_altered(store: Store, package: Path, change: Callable[[Path], None]) -> None:
+    """A file that was altered or replaced has another mark, and only that one; one that was read has the same."""
+    before = store.marks()
+    (package / MODEL).read_bytes()
+    assert store.marks() == before
+    change(package)
+    after = store.marks()
+    assert {path for path in before if before[path] != after.get(path)} == {f"penguins/1/{MODEL}"}
+
+
+def test_marks_tell_a_pointer_that_was_moved(store: Store, models_dir: Path) -> None:
+    """A pointer that was written anew has another mark, though it says the same."""
+    store.activate("penguins", "1", default=True)
+    before = store.marks()
+    store.activate("penguins", "1", default=True)
+    after = store.marks()
+    assert {path for path in before if before[path] != after[path]} == {"default", "penguins/active"}
+
+
+# Checking without loading
+
+
+SEEN = (ChecksumMismatch, MissingLibrary, UnreadableModel, VersionSkew)
+"""What can be wrong with files and libraries, and is seen without loading anything."""
+
+
+@pytest.mark.parametrize("case", [case for case, (_, error) in DAMAGES.items() if error in SEEN])
+def test_verify_refuses_what_open_refuses(store: Store, package: Path, case: str) -> None:
+    """Files and libraries that are not as they were packed are refused without loading anything."""
+    damage, error = DAMAGES[case]
+    damage(package)
+    with pytest.raises(error, match="penguins/1"):
+        store.verify(store.manifest("penguins", "1"), Policy())
+
+
+def test_verify_loads_nothing(store: Store, models_dir: Path) -> None:
+    """A model file that would do harm when it is loaded is verified all the same."""
+    from tests.misfits import add_misfit
+
+    add_misfit(models_dir, "raise SystemExit")
+    store.verify(store.manifest("penguins", "2"), Policy(pickle=False))
+
+
+def test_verify_passes_over_the_file_that_is_verified_when_it_is_opened(store: Store, package: Path) -> None:
+    """The one file that `but` names is not read."""
+    beside(b"")(package)
+    edit(package, lambda document: document["files"][1].update(sha256="0" * 64))
+    manifest = store.manifest("penguins", "1")
+    store.verify(manifest, Policy(), but="beside.txt")
+    with pytest.raises(ChecksumMismatch, match="beside.txt"):
+        store.verify(manifest, Policy(), but=MODEL)
+
+
+def test_file_that_cannot_be_read_to_its_end_is_a_package_error(store: Store, package: Path) -> None:
+    """A disk that fails while a file is read makes a refusal like any other."""
+    manifest = store.manifest("penguins", "1")
+    (package / MODEL).unlink()
+    (package / MODEL).symlink_to("/proc/self/mem")  # opens, and fails with EIO when it is read
+    with pytest.raises(UnreadableModel, match="penguins/1"):
+        store.verify(manifest, Policy())
+
+
+# Copies
+
+
+@pytest.fixture
+def spare(tmp_path: Path) -> Store:
+    """An empty store for copies."""
+    (tmp_path / "spare").mkdir(mode=0o700)
+    return Store(tmp_path / "spare")
+
+
+def test_adopt_copies_the_package(store: Store, spare: Store) -> None:
+    """An adopted package is the same to the byte, opens and answers, and nothing else is left."""
+    manifest = store.manifest("penguins", "1")
+    spare.adopt(store, manifest)
+    assert spare.manifest("penguins", "1") == manifest
+    assert (spare.folder / "penguins" / "1" / MODEL).read_bytes() == (
+        store.folder / "penguins" / "1" / MODEL
+    ).read_bytes()
+    Predictor(manifest, spare.open(manifest, Policy())).replay()
+    assert {path.name for path in spare.folder.rglob("*")} == {"penguins", "1", MANIFEST, MODEL}
+
+
+def test_3_18_adopted_files_are_for_this_user_alone(store: Store, spare: Store, package: Path) -> None:
+    """The folder of a copy is 0700 and its files are 0600, whatever they were and whatever the umask is."""
+    (package / MODEL).chmod(0o777)
+    umask = os.umask(0)
+    try:
+        spare.adopt(store, store.manifest("penguins", "1"))
+    finally:
+        os.umask(umask)
+    copy = spare.folder / "penguins" / "1"
+    assert copy.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in copy.iterdir()} == {0o600}
+
+
+def test_adopt_takes_only_what_the_manifest_lists(store: Store, spare: Store, package: Path) -> None:
+    """A file that lies beside the listed ones is not copied."""
+    (package / "notes.txt").touch()
+    spare.adopt(store, store.manifest("penguins", "1"))
+    assert not (spare.folder / "penguins" / "1" / "notes.txt").exists()
+
+
+def test_adopt_replaces_an_older_copy(store: Store, spare: Store, package: Path) -> None:
+    """A package that was packed anew under the same version takes the place of its copy."""
+    spare.adopt(store, store.manifest("penguins", "1"))
+    setting(created="2027-01-01T00:00:00+00:00")(package)
+    manifest = store.manifest("penguins", "1")
+    assert not spare.holds(manifest)
+    spare.adopt(store, manifest)
+    assert spare.holds(manifest)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip(0.5), truncate, lambda package: (package / MODEL).unlink()], ids=["flip", "truncate", "unlink"]
+)
+def test_adopt_copies_nothing_that_is_damaged(
+    store: Store, spare: Store, package: Path, damage: Callable[[Path], None]
+) -> None:
+    """What cannot be verified is not copied; the copy that is there stays, and nothing is left behind."""
+    manifest = store.manifest("penguins", "1")
+    spare.adopt(store, manifest)
+    before = contents(spare.folder)
+    damage(package)
+    with pytest.raises(PackageError):
+        spare.adopt(store, manifest)
+    assert contents(spare.folder) == before
+    assert [path.name for path in spare.folder.iterdir()] == ["penguins"]
+
+
+def test_adopt_where_nothing_can_be_written_is_an_error(store: Store, tmp_path: Path) -> None:
+    """A copy that cannot be written is an error and not half a copy."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        Store(tmp_path / "file").adopt(store, store.manifest("penguins", "1"))
+
+
+def test_holds_exactly_this_package(store: Store, package: Path) -> None:
+    """A store holds a package if its manifest is the same in everything."""
+    manifest = store.manifest("penguins", "1")
+    assert store.holds(manifest)
+    assert not store.holds(manifest.model_copy(update={"version": "2"}))
+    assert not store.holds(manifest.model_copy(update={"created": "then"}))
+
+
+@pytest.mark.parametrize("case", [case for case in DAMAGES if case.startswith("manifest ")])
+def test_holds_no_package_that_cannot_be_read(store: Store, package: Path, case: str) -> None:
+    """A package whose manifest is damaged is not held."""
+    manifest = store.manifest("penguins", "1")
+    DAMAGES[case][0](package)
+    assert not store.holds(manifest)
+
+
+def test_remove_takes_one_version_away(store: Store, models_dir: Path, package: Path) -> None:
+    """A version is removed with all that is in it, and the others stay; what is not there does no harm."""
+    shutil.copytree(package, models_dir / "penguins" / "2")
+    store.remove("penguins", "2")
+    store.remove("penguins", "3")
+    store.remove("birds", "1")
+    assert store.versions() == {"penguins": ["1"]}
+    assert not (models_dir / "penguins" / "2").exists()
+
+
+@pytest.mark.parametrize(("name", "version"), [("..", "models"), ("penguins", ".."), (".", "penguins"), ("", "")])
+def test_remove_never_leaves_the_folder(store: Store, name: str, version: str) -> None:
+    """A name that is a path removes nothing."""
+    before = contents(store.folder)
+    with pytest.raises(InvalidManifest):
+        store.remove(name, version)
+    assert contents(store.folder) == before
+
+
+def others_wait(store: Store) -> bool:
+    """Whether another who wants to be alone would have to wait."""
+    with (store.folder / LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_alone_keeps_others_waiting(spare: Store) -> None:
+    """While one is alone others wait, and no longer; also after an exception."""
+    with spare.alone():
+        assert others_wait(spare)
+    assert not others_wait(spare)
+    with pytest.raises(RuntimeError), spare.alone():
+        raise RuntimeError
+    assert not others_wait(spare)
+    assert spare.versions() == spare.marks() == {}

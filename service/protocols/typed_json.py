@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import astuple
 
-from service.protocols.guard import SMALL_BYTES
+from service.protocols.guard import count
 from service.signature import INT64_MAX, INT64_MIN, TEXTS, Feature, Signature, magnitude
 from service.table import Column, Faults, Table, check_column
 
@@ -129,10 +129,7 @@ def _struct(name: str, signature: Signature, types: Sequence[Any]) -> type[msgsp
 
 def _has_colons(body: bytes, colons: int, signature: Signature, columns: Sequence[Sequence[Any]]) -> bool:
     """Whether a body has just the colons of the keys that were read, and those in its texts."""
-    if len(body) <= SMALL_BYTES:
-        found = body.count(b":")
-    else:
-        found = int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord(":")))
+    found = count(body, ord(":"))
     if found != colons:
         for feature, column in zip(signature.features, columns, strict=True):
             if feature.dtype in ("datetime", *TEXTS):

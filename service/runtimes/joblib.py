@@ -48,6 +48,8 @@ def _unpickle(stream: BinaryIO, source: Source) -> Any:
             "function or class that was defined in a notebook or script must move into a module beside `service/` and "
             "be imported from there when training"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle may raise anything
         log.exception("%s could not be unpickled", source.label)
         raise UnreadableModel(

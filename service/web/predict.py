@@ -23,9 +23,9 @@ def predict(name: str | None = None, version: str | None = None) -> Response:
     g.facts |= {"model": manifest.name, "version": manifest.version}
     content_type = _accepted()
     body = read_body(request.environ, serving().max_body_bytes, accept_gzip=serving().accept_gzip)
-    decoded = native.decode_request(
-        body, request.headers.get("Content-Type", ""), _parameters(), manifest.signature, serving().max_rows
-    )
+    signature = manifest.signature
+    content_type_sent = request.headers.get("Content-Type", "")
+    decoded = native.decode_request(body, content_type_sent, _parameters(), signature, serving().rows_of(signature))
     g.facts["rows"] = decoded.table.n_rows
     answer = native.encode_response(predictor.predict(decoded), content_type)
     return Response(answer, content_type=content_type, headers={"Anyport-Model": manifest.label})

@@ -8,6 +8,7 @@ from flask import current_app
 
 from service.catalogue import Catalogue
 from service.keeper import Keeper
+from service.signature import Signature
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Serving:
     keeper: Keeper
     max_body_bytes: int
     max_rows: int
+    max_cells: int
     accept_gzip: bool
     draining: bool = False
     """Whether this worker was told to end; set by the worker."""
@@ -24,6 +26,10 @@ class Serving:
     def catalogue(self) -> Catalogue:
         """Return what is served now."""
         return self.keeper.catalogue()
+
+    def rows_of(self, signature: Signature) -> int:
+        """Return how many rows of a model one request may have."""
+        return min(self.max_rows, max(1, self.max_cells // len(signature.features)))
 
 
 def serving() -> Serving:
