@@ -24,7 +24,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-dev $(VENV)/.gunicorn-source
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

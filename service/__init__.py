@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
+TRIAL_S = 120
+"""How long a package that arrives may take to be opened and to answer its golden rows, in a process of its own."""
 PATIENCE = 0.8
 """The part of its deadline that a request may wait for the models to be loaded."""
 
@@ -28,9 +30,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     from flask import Flask
 
     from service import web
+    from service.capacity import memory_limit_mib
     from service.command_line import LazyCommands, settings_or_message
     from service.keeper import Keeper, Terms
     from service.store import Store
+    from service.trial import Limits
 
     chosen = settings or settings_or_message()
     app = Flask(__name__, static_folder=None)
@@ -38,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     serving = web.Serving(
         Keeper(
             Store(chosen.models_dir),
-            Terms(chosen.policy, chosen.serve),
+            Terms(chosen.policy, chosen.serve, Limits(TRIAL_S, chosen.memory_mib or int(memory_limit_mib()))),
             patience_s=PATIENCE * chosen.request_timeout_s,
         ),
         max_body_bytes=chosen.max_body_bytes,

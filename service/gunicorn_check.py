@@ -1,7 +1,8 @@
 """What gunicorn must be and how it must be set for our worker; checked before the first worker starts.
 
-What `service/worker.py` leans on in gunicorn 27: `workers.base.Worker`, `http.parser.RequestParser` over an iterable,
-`http.wsgi.create`, and `http.wsgi.Response` writing to any object with `sendall`.
+What we lean on in gunicorn 27: in `service/worker.py` `workers.base.Worker`; in `service/answer.py`
+`http.parser.RequestParser` over an iterable, `http.wsgi.create`, and `http.wsgi.Response` writing to any object with
+`sendall`.
 """
 
 from __future__ import annotations

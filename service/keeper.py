@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ LOOK_S = 0.4
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 MOST_DOUBLINGS = 30
+LOADING = ".loading-"
 EMPTY = Catalogue({}, {}, None)
 NOWHERE = Store(Path("/dev/null"))
 
@@ -97,14 +99,31 @@ class Keeper:
         Thread(target=self._follow, args=(changed,), name="keeper", daemon=True).start()
 
     def _follow(self, changed: Callable[[], None]) -> None:
+        note = None if self._spare is None else self._note_loading(self._spare)
         while True:
             before = self._catalogue
             self.refresh()
             self._loaded.set()
+            if note is not None:
+                note.unlink(missing_ok=True)
             if self._catalogue is not before:
                 changed()
                 self._keep_spare()
             time.sleep(LOOK_S)
+
+    def _note_loading(self, spare: Store) -> Path | None:
+        """Leave a note for as long as this process loads its first models; one of a dead process is a warning."""
+        notes = spare.folder.glob(f"{LOADING}*")
+        self._trials.wary = any(not Path("/proc", note.name.removeprefix(LOADING)).exists() for note in notes)
+        if self._trials.wary:
+            log.error("a worker has died while it loaded the models; each is tried in a process of its own first")
+        note = spare.folder / f"{LOADING}{os.getpid()}"
+        try:
+            note.touch()
+        except OSError as error:
+            log.warning("whoever dies while loading a model will not be noticed: %s", error.strerror)
+            return None
+        return note
 
     def _keep_spare(self) -> None:
         if self._spare is None or self._catalogue is None:
@@ -161,7 +180,7 @@ class Trials:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self.in_background = False
+        self.in_background = self.wary = False
         self._running: Thread | None = None
         self._outcomes: dict[str, tuple[Manifest, PackageError | None]] = {}
         self._news = Event()
@@ -218,7 +237,7 @@ class Survey:
     ) -> None:
         self._store, self._spare, self._terms, self._trials = store, spare, terms, trials
         self._first = before is None
-        self._arriving = not self._first or spare is not None and bool(spare.versions())
+        self._arriving = not self._first or trials.wary or (spare is not None and bool(spare.versions()))
         """Whether the service runs already, so that what it has not yet served must be tried first."""
         self._before = before or EMPTY
         self._stale: dict[str, ServiceError] = {}

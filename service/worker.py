@@ -14,30 +14,24 @@ import logging
 import os
 import selectors
 import socket
-import struct
 import sys
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from ctypes import CDLL, addressof, c_char, create_string_buffer
-from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
-from gunicorn.http import wsgi
-from gunicorn.http.errors import NoMoreData, ParseException
-from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base import Worker
 
+from service.answer import answer, problem
 from service.board import Board
 from service.capacity import resident_mib
 from service.catalogue import Catalogue
-from service.errors import InsufficientMemory, InvalidHeader, Overloaded, RequestTimeout, ServiceError
+from service.connection import Connection, Running
+from service.errors import InsufficientMemory, Overloaded, RequestTimeout, ServiceError
 from service.framing import Chunks, Head, read_head
-from service.protocols import native
+from service.kernel import drop_new_connections, tidy_memory
 from service.settings import read_settings
 from service.store import Store
 
@@ -55,6 +49,10 @@ GROWTH = 1.5
 """A worker is replaced only if it has grown by this factor since it loaded its models: the next is no smaller."""
 SYN_SETTLE_S = 0.05
 ACCEPT_PAUSE_S = 0.001
+YIELD_S = 0.05
+"""How long a worker with more than its share leaves a new connection to the others."""
+GENEROUS_S = 0.1
+"""How long it then takes every one, for the others may be unable to."""
 AT_ONCE = 16
 """How many connections one step accepts, and how many are served before the listeners are looked at again."""
 SWITCH_S = 0.001
@@ -71,66 +69,10 @@ PROBES = tuple(
     b"%s %s " % (method, path) for method in (b"GET", b"HEAD") for path in (b"/livez", b"/healthz", b"/readyz")
 )
 
-SO_ATTACH_FILTER = 26
-DROP_SYN = [(0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
-"""Classic BPF for a listening socket: load the TCP flags, keep SYN and ACK; SYN alone is dropped, all else passes.
-
-Source: Linux Documentation/networking/filter.rst, read 2026-11-22.
-"""
-
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-"""Source: man 3 mallopt, read 2026-11-22."""
-
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 board = Board()
 """Made once in gunicorn's master, which imports this module before it forks."""
-
-
-class Sink:
-    """What gunicorn's Response takes for a socket: it keeps the bytes."""
-
-    def __init__(self) -> None:
-        self.kept = bytearray()
-
-    def sendall(self, data: bytes) -> None:
-        """Keep bytes of a response."""
-        self.kept += data
-
-    def send(self, data: bytes) -> int:
-        """Pass over `100 Continue`: the loop has sent it, or the body is here already."""
-        return len(data)
-
-
-@dataclass(frozen=True)
-class Running:
-    """A request in a thread: when it counts as stuck, and the memory that is set aside for it."""
-
-    stuck_at: float
-    reserved_bytes: int
-
-
-class Connection:
-    """One client's connection, and how far its current request has come."""
-
-    def __init__(self, client: socket.socket, address: Any, server: Any) -> None:
-        self.socket, self.address, self.server = client, address, server
-        self.received = bytearray()
-        self.outgoing = memoryview(b"")
-        self.head: Head | None = None
-        self.chunks: Chunks | None = None
-        self.interest = 0
-        self.reserved_bytes = 0
-        self.deadline = 0.0
-        self.overdue: Callable[[Connection], None] = lambda connection: None
-        self.task: Future[tuple[bytes, bool]] | None = None
-        self.active_at = time.monotonic()
-        self.working = self.last = self.lingering = self.ended = self.gone = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request has begun on it."""
-        return not (self.received or self.working or self.outgoing or self.lingering)
 
 
 class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
@@ -152,7 +94,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.running: dict[Future[tuple[bytes, bool]], Running] = {}
         self.reserved_bytes = 0
         self.accepting = False
-        self.accept_at = 0.0
+        self.accept_at = self.yields_since = self.generous_until = 0.0
+        self.accepted = False
         self.expire_at = 0.0
         self.catalogue: Catalogue | None = None
         self.answering = 0
@@ -182,9 +125,26 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     # Connections
 
     def _may_accept(self) -> bool:
-        if time.monotonic() < self.accept_at or len(self.connections) >= self.cfg.worker_connections:
+        now = time.monotonic()
+        if now < self.accept_at or len(self.connections) >= self.cfg.worker_connections:
             return False
-        return self.complete or board.may_accept(self.answering)  # else leave it to a worker that has more loaded
+        if not self.complete and not board.may_accept(self.answering):
+            return False  # it is for a worker that has more models loaded
+        return not self._yields(now)
+
+    def _yields(self, now: float) -> bool:
+        """Whether the next connection is for another worker, which has fewer."""
+        if not self.accepted or now < self.generous_until:
+            return False
+        if not board.over_share(len(self.connections), self.answering):
+            self.accepted, self.yields_since = False, 0.0
+            return False
+        self.yields_since = self.yields_since or now
+        if now - self.yields_since >= YIELD_S:
+            self.generous_until, self.yields_since = now + GENEROUS_S, 0.0
+            return False
+        self.accept_at = now + ACCEPT_PAUSE_S
+        return True
 
     def _accept_from_now_on(self, wanted: bool) -> None:
         if wanted == self.accepting:
@@ -219,8 +179,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._count()
         self._expect(connection, HEAD_S, self._drop)
         self._watch(connection, READ)
-        if board.over_share(len(self.connections), self.answering):
-            self.accept_at = time.monotonic() + ACCEPT_PAUSE_S  # the next one is for another worker
+        self.accepted = True
         self._guard(self._readable, connection)  # most have sent their request by now
         return True
 
@@ -463,28 +422,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _answer(self, connection: Connection, request: bytes) -> tuple[bytes, bool]:
         """Answer one whole request; return the bytes, and whether the connection may go on."""
-        sink = Sink()
-        try:
-            parsed = next(RequestParser(self.cfg, iter([request]), connection.address))
-            response, environ = wsgi.create(parsed, sink, connection.address, connection.server, self.cfg)
-            environ["wsgi.multithread"] = True
-            if connection.last or not self.alive or not self.cfg.keepalive:
-                response.force_close()
-            chunks = self.wsgi(environ, response.start_response)
-            try:
-                for chunk in chunks:
-                    response.write(chunk)
-                response.close()
-            finally:
-                if hasattr(chunks, "close"):
-                    chunks.close()
-            return bytes(sink.kept), not response.should_close()
-        except (ParseException, NoMoreData, StopIteration) as error:
-            self.log.info("a request could not be parsed: %s", type(error).__name__)
-            return problem(InvalidHeader("the request is not HTTP/1.1 as RFC 9112 has it; check its head")), False
-        except Exception:  # the app answers its own errors; what is left still owes the client an answer
-            self.log.exception("a request could not be answered")
-            return problem(ServiceError("the service failed on this request; its log says more")), False
+        close = connection.last or not self.alive or not self.cfg.keepalive
+        return answer(self.wsgi, self.cfg, request, connection.address, connection.server, close=close)
 
     def _send(self, connection: Connection, answer: bytes, keep: bool) -> None:
         self._reserve(connection, len(answer))
@@ -574,40 +513,3 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         settled = time.monotonic() + SYN_SETTLE_S
         while time.monotonic() < settled:
             self._turn(0.01)
-
-
-def tidy_memory() -> None:
-    """Have the C library give large blocks back at once, and keep one heap for all threads but the first.
-
-    By default each thread keeps a heap, and blocks of up to 32 MiB stay in it: the worst bodies leave twice as much
-    behind (`python -m tests.faults.memory bodies`). A C library without `mallopt` is left as it is.
-    """
-    mallopt = getattr(CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, 2)
-        mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
-
-
-def drop_new_connections(listener: Any) -> None:
-    """Have the kernel pass over packets that would begin a connection; their clients try again, elsewhere or later.
-
-    Where the kernel does not let us, a connection that begins in the listener's last instant may be reset.
-    """
-    program = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)
-    buffer = create_string_buffer(program, len(program))
-    header = struct.pack("HL", len(DROP_SYN), addressof((c_char * len(program)).from_buffer(buffer)))
-    with suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)
-
-
-def problem(error: ServiceError) -> bytes:
-    """Write a whole HTTP answer with a problem document, after which the connection ends."""
-    request_id = uuid.uuid4().hex
-    body = native.encode_error(error, request_id)
-    retry = "Retry-After: 1\r\n" if error.status == HTTPStatus.SERVICE_UNAVAILABLE else ""
-    head = (
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
-        f"Content-Type: {native.ERROR_TYPE}\r\nContent-Length: {len(body)}\r\n{retry}"
-        f"X-Request-ID: {request_id}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body

@@ -17,6 +17,7 @@ READ = [
     ("ANYPORT_SERVE", "active", "serve", "active"),
     ("ANYPORT_MAX_BODY_BYTES", "2048", "max_body_bytes", 2048),
     ("ANYPORT_MAX_ROWS", "7", "max_rows", 7),
+    ("ANYPORT_MAX_CELLS", "70", "max_cells", 70),
     ("ANYPORT_GZIP_REQUESTS", "true", "gzip_requests", True),
     ("ANYPORT_ALLOW_PICKLE", "0", "allow_pickle", False),
     ("ANYPORT_SKOPS_TRUSTED", "a.B, c.D,,", "skops_trusted", ("a.B", "c.D")),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
+from tests.conftest import PENGUIN
 from tests.faults.store import FAULTS, witness
 from tests.faults.witness import CLIENTS
+from tests.misfits import add_misfit
+from tests.server import running
 
 pytestmark = pytest.mark.slow
 
@@ -20,3 +26,16 @@ def test_3_21_bad_days_of_the_store_fail_no_prediction(fault: str) -> None:
     assert lost <= CLIENTS * report.killed
     assert not [kind for kind in counted if kind.startswith("status")]
     assert report.probes["200"] and not report.probes["not-ready"]
+
+
+def test_2_12_package_that_kills_its_worker_at_the_first_start_is_refused(models_dir: Path) -> None:
+    """A package that ends the process that loads it costs each first worker once; then it is tried elsewhere."""
+    add_misfit(models_dir, "import ctypes; ctypes.string_at(0)", "1", "fatal")
+    with running(models_dir, WEB_CONCURRENCY="2") as server:
+        deadline = time.monotonic() + 60
+        while server.predict([PENGUIN])[0] != 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
+        status, document = server.predict([PENGUIN], "/v1/models/fatal:predict")
+        assert (status, document["type"]) == (503, "/problems/not-ready")
+        assert server.request("GET", "/readyz")[0] == 503

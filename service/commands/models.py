@@ -38,10 +38,15 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     @click.option("--default", "default", is_flag=True, help="Also make it the model that POST /predict asks.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     def activate(name: str, version: str | None, default: bool, as_json: bool) -> None:
-        """Choose the VERSION of model NAME that answers by default. Workers take it up when they restart."""
+        """Choose the VERSION of model NAME that answers by default. Running workers take it up within a second.
+
+        A version whose files or libraries are not what its manifest says is refused, and nothing is changed.
+        """
         if version is None and not default:
             raise click.UsageError("say a VERSION, or --default, or both")
         with plain_errors(as_json):
+            if version is not None and version in store.versions().get(name, []):
+                store.verify(store.manifest(name, version), settings.policy)
             chosen = store.activate(name, version, default=default)
             document = {"name": name, "active": chosen, "default": store.default() == name}
         if as_json:

@@ -182,6 +182,16 @@ def test_activate_refuses_as_json(run: Run) -> None:
     assert json.loads(result.stdout)["error"]["code"] == "unknown-version"
 
 
+def test_activate_refuses_a_version_that_was_altered(run: Run, models_dir: Path, store: Store) -> None:
+    """A version whose file is not the packed one is refused before any pointer is written, and so is another skew."""
+    os.truncate(add_version(models_dir, "penguins", "2") / "model.joblib", 100)
+    store.activate("penguins", "1", default=False)
+    result = run("activate", "penguins", "2")
+    assert result.exit_code == 1
+    assert "penguins/2: model.joblib has 100 bytes" in result.stderr
+    assert store.active("penguins") == "1"
+
+
 def test_activate_mends_what_cannot_be_read(run: Run, models_dir: Path, store: Store) -> None:
     """A pointer that cannot be read is written anew by the command that writes pointers."""
     (models_dir / "penguins" / "active").write_bytes(b"\xff")
