@@ -14,7 +14,17 @@ from pathlib import Path
 SLOTS = 256
 """More workers than this, old and new, would write over each other's numbers."""
 
+PREFIX = "anyport-"
+
 log = logging.getLogger(__name__)
+
+
+def _remove_orphans() -> None:
+    """Remove the spare copies of services that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdecimal() and folder.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Board:
@@ -41,7 +51,8 @@ class Board:
         self.worker_mib = worker_mib
         self.body_bytes = int(bodies_mib * 2**20)
         try:
-            self.spare = Path(tempfile.mkdtemp(prefix="anyport-"))
+            _remove_orphans()
+            self.spare = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         except OSError as error:
             log.warning("no copies of the models are kept for bad days: %s", error.strerror)
 

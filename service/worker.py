@@ -474,6 +474,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         began = time.monotonic()
         deadline = began + max(self.cfg.graceful_timeout - EXIT_MARGIN_S, 1.0)
         self.wsgi.extensions["anyport"].draining = True
+        self.keeper.forget_loading()
         if not board.stopping:
             self._leave_the_board()
         if board.stopping:

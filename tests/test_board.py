@@ -208,3 +208,17 @@ def test_board_needs_no_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     board.note(1, 0, 1)
     assert board.may_retire(1, 1)
     board._retiring.close()
+
+
+def test_copies_of_services_that_were_killed_are_removed(
+    board: Board, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A service that starts removes what one that was killed left behind, and nothing of one that lives."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    folders = [tmp_path / f"anyport-{name}" for name in (f"{ended}-x", f"{os.getpid()}-x", "x-1")]
+    for folder in folders:
+        folder.mkdir()
+    board.prepare(100, 100)
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    board.clear()

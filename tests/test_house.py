@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,8 @@ ORDER = [
     {"store"},
     {"predictor"},
     {"trial", "catalogue"},
+    {"arrivals"},
+    {"survey"},
     {"keeper"},
     {"web", "packing"},
     {"settings", "framing", "board", "kernel", "answer", "gunicorn_check"},
@@ -79,6 +82,55 @@ def test_frameworks_stay_in_their_rooms(path: Path) -> None:
 def test_only_settings_reads_the_environment(path: Path) -> None:
     """No module but `settings` looks at the environment."""
     assert room_of(path) == "settings" or not re.search(r"os\.environ|getenv", path.read_text())
+
+
+CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today")}
+DATES = {"packing", "logs"}
+"""Rooms that write down the date; none of them measures a time by it."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SERVICE)))
+def test_2_14_no_deadline_hangs_on_the_wall_clock(path: Path) -> None:
+    """Times are measured by the monotonic clock; the wall clock, which may jump, is only written down."""
+    calls = {
+        (getattr(node.value, "id", ""), node.attr)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    assert room_of(path) in DATES or not calls & CLOCKS
+
+
+MASTER = "import runpy; runpy.run_path('gunicorn.conf.py')"
+COMPUTING = {"numpy", "scipy", "sklearn", "onnxruntime", "pandas"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [MASTER, "import service.wsgi", "import service; service.create_app()", f"{MASTER}; import service.wsgi"],
+    ids=["master", "another server", "flask", "worker"],
+)
+def test_2_13_threads_are_limited_before_anything_computes(code: str) -> None:
+    """Thread counts stand in the environment before the first library that computes is imported."""
+    watch = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {COMPUTING!r}:\n"
+        "            print(name, *(os.environ.get(variable) for variable in "
+        "('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    child = subprocess.run(
+        [sys.executable, "-c", f"{watch}{code}\nimport numpy"],
+        cwd=ROOT,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = [line.split() for line in child.stdout.splitlines()]
+    assert imported and all(counts == ["1", "1", "1"] for _, *counts in imported), imported
 
 
 def test_a_worker_never_imports_what_only_commands_need() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from service import arrivals
 from service import keeper as keeper_module
 from service.catalogue import Catalogue, open_package
 from service.errors import (
@@ -166,7 +167,7 @@ def trials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
         return None
 
     if "slow" not in request.keywords:
-        monkeypatch.setattr(keeper_module, "try_out", try_here)
+        monkeypatch.setattr(arrivals, "try_out", try_here)
     return tried
 
 
@@ -553,7 +554,7 @@ def test_3_21_look_never_raises(what: str, fault: Exception, store: Watched, mod
 
 
 @pytest.mark.parametrize("what", ["marks", "versions", "active", "manifest", "open"])
-def test_3_12_first_look_never_raises(what: str, store: Watched) -> None:
+def test_2_12_first_look_never_raises(what: str, store: Watched) -> None:
     """A store that fails at the first look leaves a live service that is not ready, and is tried again."""
     worker = Worker(store)
     store.faults[what] = OSError(107, "Transport endpoint is not connected")
@@ -763,7 +764,7 @@ def test_3_20_trial_does_not_hold_up_an_activation(
         trying.set()
         go_on.wait(WAIT_S)
 
-    monkeypatch.setattr(keeper_module, "try_out", hang)
+    monkeypatch.setattr(arrivals, "try_out", hang)
     keeper = Keeper(store, Terms(), patience_s=WAIT_S)
     follow(keeper, spare)
     assert answers(keeper.catalogue()) == "penguins/1"
@@ -805,6 +806,13 @@ def test_3_18_spare_copies_are_for_this_user_alone(old_worker: Worker, spare: St
     packages = [spare.folder / "penguins" / version for version in ("1", "2")]
     assert {folder.stat().st_mode & 0o777 for folder in [spare.folder, *packages]} == {0o700}
     assert {file.stat().st_mode & 0o777 for folder in packages for file in folder.iterdir()} == {0o600}
+
+
+def test_3_18_everything_in_the_cache_is_for_this_user_alone(old_worker: Worker, spare: Store) -> None:
+    """Every folder of the cache is 0700 and every file in it 0600, pointers and locks too."""
+    paths = [spare.folder, *spare.folder.rglob("*")]
+    modes = {str(path.relative_to(spare.folder)): path.stat().st_mode & 0o777 for path in paths}
+    assert modes == {str(path.relative_to(spare.folder)): 0o700 if path.is_dir() else 0o600 for path in paths}
 
 
 def test_spare_copies_follow(old_worker: Worker, store: Store, spare: Store, models_dir: Path) -> None:
@@ -977,7 +985,7 @@ def test_3_20_workers_share_a_trial(
         trying.set()
         assert go_on.wait(WAIT_S)
 
-    monkeypatch.setattr(keeper_module, "try_out", try_slowly)
+    monkeypatch.setattr(arrivals, "try_out", try_slowly)
     workers = [Worker(store, spare) for _ in range(3)]
     for worker in workers:
         worker.look()

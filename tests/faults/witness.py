@@ -147,11 +147,17 @@ def reload(times: int, models: Path) -> Counter[str]:
     with running(models, WEB_CONCURRENCY="2") as server:
 
         def disturb() -> None:
-            for _ in range(times):
+            for turn in range(times):
                 server.process.send_signal(signal.SIGHUP)
-                time.sleep(1)
+                await_loaded(server, 2 * (turn + 2))
 
         return watch(server.port, disturb)
+
+
+def await_loaded(server: Server, workers: int) -> None:
+    """Wait until so many workers, old ones too, have loaded their models."""
+    while sum("answers now" in line["message"] for line in server.lines()) < workers:
+        time.sleep(0.1)
 
 
 def recycle(times: int, models: Path) -> Counter[str]:
