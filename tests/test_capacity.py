@@ -11,9 +11,12 @@ import pytest
 
 from service.capacity import (
     BARE_WORKER_MIB,
+    LEAST_BODIES_MIB,
+    bodies_mib,
     cpu_limit,
     fitting_workers,
     memory_limit_mib,
+    resident_mib,
     worker_mib,
 )
 from service.manifest import Cost
@@ -174,3 +177,46 @@ def test_worker_holds_every_model_on_the_largest_base(costs: list[Cost], mib: fl
 def test_workers_fit_processors_and_memory(cpus: float, memory_mib: float, each_mib: float, workers: int) -> None:
     """There is one worker a processor, no more than fit into four fifths of the memory, and always one."""
     assert fitting_workers(cpus, memory_mib, each_mib) == workers
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "workers", "each_mib", "mib"),
+    [
+        (512, 2, 200, 56),
+        (512, 1, 200, 312),
+        (8192, 4, 150.5, 2048 - 150.5),
+        (512, 2, 240, LEAST_BODIES_MIB),
+        (512, 2, 239, 17),
+        (512, 2, 1000, LEAST_BODIES_MIB),
+        (64, 64, 120, LEAST_BODIES_MIB),
+    ],
+)
+def test_1_7_bodies_get_what_the_models_leave(memory_mib: float, workers: int, each_mib: float, mib: float) -> None:
+    """Each worker's bodies get its share of the memory less its models, and always enough for one of 1 MiB."""
+    assert bodies_mib(memory_mib, workers, each_mib) == mib
+
+
+def test_1_7_models_and_bodies_of_all_workers_fit() -> None:
+    """As many workers as are started, with their models and all that bodies may take, fit into the memory."""
+    for memory_mib in range(256, 4096, 64):
+        workers = fitting_workers(16, memory_mib, 170)
+        assert workers * (170 + bodies_mib(memory_mib, workers, 170)) <= memory_mib
+
+
+def test_resident_memory_grows_with_what_is_kept() -> None:
+    """A process's memory is measured in MiB, and what it keeps is in it."""
+    before = resident_mib()
+    kept = b"x" * (64 * MIB)
+    grown = resident_mib() - before
+    assert 10 < before < 2**20
+    assert 60 <= grown <= 80, len(kept)
+
+
+def test_resident_memory_is_nothing_where_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel has no such file, a process measures nothing, and so nobody is replaced."""
+
+    def refuse(path: Path) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert resident_mib() == 0

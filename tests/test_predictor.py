@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import GoldenMismatch, NonFinitePrediction, PredictionError
 from service.manifest import Golden, Manifest
-from service.predictor import Predictor, all_finite
+from service.predictor import BLOCK_ROWS, Predictor, all_finite
 from service.runtimes import Outputs, Policy
 from service.store import Store
 from service.table import PredictRequest, Table, table_from_rows
@@ -141,6 +141,91 @@ def test_non_finite_answer_is_refused(
 def test_labels_are_finite(answer: Any) -> None:
     """Labels are never taken for numbers that are none, not even the text nan."""
     assert all_finite(answer)
+
+
+# Blocks
+
+
+class Watched:
+    """A runtime that keeps how many rows it was asked for at once."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        self.seen: list[int] = []
+
+    def predict(self, table: Table, probabilities: bool) -> Outputs:
+        assert {len(column) for column in table.columns.values()} == {table.n_rows}
+        self.seen.append(table.n_rows)
+        outputs: Outputs = self.runtime.predict(table, probabilities)
+        return outputs
+
+
+class Several:
+    """A runtime of two outputs, a text and a number, each with probabilities of its own number of classes."""
+
+    def predict(self, table: Table, probabilities: bool) -> Outputs:
+        outputs = several(table)
+        return outputs if probabilities else Outputs(outputs.predictions)
+
+
+def several(table: Table) -> Outputs:
+    mm = table.columns["bill_length_mm"]
+    predictions = np.empty((len(mm), 2), dtype=object)
+    predictions[:, 0] = table.columns["island"]
+    predictions[:, 1] = mm
+    share = 1 / (1 + mm)
+    return Outputs(predictions, (np.stack([share, 1 - share], axis=1), np.stack([share, share, 1 - 2 * share], axis=1)))
+
+
+def numbered(manifest: Manifest, n_rows: int) -> Table:
+    """A table of penguins that all differ."""
+    islands = ["Torgersen", "Biscoe", "Dream"]
+    rows = [
+        PENGUIN | {"bill_length_mm": 30 + row / 200, "body_mass_g": 3000.0 + row % 2999, "island": islands[row % 3]}
+        for row in range(n_rows)
+    ]
+    return table_from_rows(manifest.signature, rows)
+
+
+@pytest.mark.parametrize("n_rows", [1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS, 2 * BLOCK_ROWS + 7])
+@pytest.mark.parametrize("kind", ["classifier", "several outputs"])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_1_7_blocks_answer_as_one(
+    probabilities: bool, kind: str, n_rows: int, penguins: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many rows are scored a block at a time, and answered as if they had been scored at once."""
+    runtime = Watched(penguins._runtime if kind == "classifier" else Several())
+    table = numbered(penguins.manifest, n_rows)
+    request = PredictRequest(table, probabilities)
+    in_blocks = Predictor(penguins.manifest, runtime).predict(request)
+    assert sum(runtime.seen) == n_rows and max(runtime.seen) <= BLOCK_ROWS
+    assert len(runtime.seen) == -(-n_rows // BLOCK_ROWS)
+    monkeypatch.setattr("service.predictor.BLOCK_ROWS", n_rows)
+    at_once = Predictor(penguins.manifest, runtime).predict(request)
+    assert runtime.seen[-1] == n_rows
+    assert in_blocks.predictions.dtype == at_once.predictions.dtype
+    assert in_blocks.predictions.shape == at_once.predictions.shape
+    assert in_blocks.predictions.tolist() == at_once.predictions.tolist()
+    assert (in_blocks.probabilities is None) == (at_once.probabilities is None)
+    for found, whole in zip(in_blocks.probabilities or (), at_once.probabilities or (), strict=True):
+        assert found.shape == whole.shape
+        np.testing.assert_allclose(found, whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("lacks", [0, 1])
+def test_1_7_every_block_is_checked(lacks: int, manifest: Manifest) -> None:
+    """A block that answers too few rows, or NaN, is no prediction, though all the others are."""
+
+    def answer(table: Table) -> Outputs:
+        numbers = np.zeros(table.n_rows)
+        if table.n_rows == 3:  # the last block
+            numbers = numbers[lacks:]
+            numbers[-1] = np.nan
+        return Outputs(numbers)
+
+    request = PredictRequest(numbered(manifest, BLOCK_ROWS + 3))
+    with pytest.raises(PredictionError if lacks else NonFinitePrediction):
+        Predictor(manifest, Fake(answer)).predict(request)
 
 
 # Golden rows

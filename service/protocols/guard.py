@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from codecs import BOM_UTF8
+from itertools import chain
+
 import numpy as np
 
 from service.errors import TooManyRows
@@ -12,6 +16,8 @@ SLACK = 2
 """More than twice the largest request's values are refused here; of less, the decoder says better what is wrong."""
 SPARE = 100
 """Brackets and commas of a document around its rows."""
+QUOTED_CELL = re.compile(rb'(?<![^,\r\n])"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
+"""A quote opens a text only where a cell begins; elsewhere the csv module takes it for a sign like others."""
 
 
 def check_json(body: bytes, signature: Signature, max_rows: int) -> None:
@@ -21,7 +27,13 @@ def check_json(body: bytes, signature: Signature, max_rows: int) -> None:
         TooManyRows: If it has.
     """
     n_features = len(signature.features)
-    _check(body, {b",": max_rows * n_features, b"[{": max_rows + n_features}, max_rows, escapes=True)
+    limits = _limits({b",": max_rows * n_features, b"[{": max_rows + n_features})
+    if not _exceeds(body, limits):
+        return
+    data = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    within_text = np.bitwise_xor.accumulate(data == ord('"'))
+    if _exceeds(data[~within_text].tobytes(), limits):
+        raise _too_many(max_rows)
 
 
 def check_csv(body: bytes, signature: Signature, max_rows: int) -> None:
@@ -30,21 +42,28 @@ def check_csv(body: bytes, signature: Signature, max_rows: int) -> None:
     Raises:
         TooManyRows: If it has.
     """
-    _check(body, {b",": (max_rows + 1) * len(signature.features), b"\n\r": 2 * max_rows}, max_rows, escapes=False)
-
-
-def _check(body: bytes, most: dict[bytes, int], max_rows: int, *, escapes: bool) -> None:
-    limits = {marks: SLACK * number + SPARE for marks, number in most.items()}
+    limits = _limits({b",": (max_rows + 1) * len(signature.features), b"\n\r": 2 * max_rows})
     if not _exceeds(body, limits):
         return
-    if escapes:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    data = np.frombuffer(body, np.uint8)
-    within_text = np.bitwise_xor.accumulate(data == ord('"'))
-    if _exceeds(data[~within_text].tobytes(), limits):
-        raise TooManyRows(
-            f"the body holds far more values than {max_rows} rows, which is what one request may have; split it"
-        )
+    body = body.removeprefix(BOM_UTF8)
+    found, at = dict.fromkeys(limits, 0), 0
+    cells = (match.span() for match in QUOTED_CELL.finditer(body))
+    for start, end in chain(cells, [(len(body), len(body))]):  # each has a mark before it, so their number is bounded
+        for marks, limit in limits.items():
+            found[marks] += sum(body.count(mark, at, start) for mark in marks)
+            if found[marks] > limit:
+                raise _too_many(max_rows)
+        at = end
+
+
+def _limits(most: dict[bytes, int]) -> dict[bytes, int]:
+    return {marks: SLACK * number + SPARE for marks, number in most.items()}
+
+
+def _too_many(max_rows: int) -> TooManyRows:
+    return TooManyRows(
+        f"the body holds far more values than {max_rows} rows, which is what one request may have; split it"
+    )
 
 
 def _exceeds(body: bytes, limits: dict[bytes, int]) -> bool:

@@ -110,7 +110,8 @@ def _cell_type(feature: Feature) -> Any:
     elif feature.dtype in ("float64", "float32"):
         kind = float if bound is None else Annotated[float, Meta(ge=-bound, le=bound)]
     elif feature.dtype == "int64":
-        least, most = (INT64_MIN, INT64_MAX) if bound is None else (-int(bound), int(bound))
+        whole = INT64_MAX + 1 if bound is None else int(bound)
+        least, most = max(-whole, INT64_MIN), min(whole, INT64_MAX)
         kind = Annotated[int, Meta(ge=least, le=most)]
     else:
         kind = bool if feature.dtype == "bool" else str

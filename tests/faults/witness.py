@@ -162,7 +162,7 @@ def await_loaded(server: Server, workers: int) -> None:
 
 def recycle(times: int, models: Path) -> Counter[str]:
     """Workers that are replaced after some requests."""
-    with running(models, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS="--max-requests 200") as server:
+    with running(models, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS="--max-requests 100") as server:
 
         def disturb() -> None:
             while sum("is replaced" in line["message"] for line in server.lines()) < times:

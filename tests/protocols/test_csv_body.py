@@ -130,7 +130,7 @@ def test_csv_reads_a_quote_within_bare_text() -> None:
         ("mm,count,town,mm\n1,2,a,1\n", InvalidCsv, "a column stands twice in the header"),
     ],
 )
-def test_csv_needs_the_exact_header(body: str, error: type[RequestError], words: str) -> None:
+def test_1_5_csv_needs_the_exact_header(body: str, error: type[RequestError], words: str) -> None:
     """The header names every column once; no header, index column or separator is guessed."""
     found = refusal(body)
     assert type(found) is error
@@ -159,7 +159,7 @@ def test_csv_optional_column_may_be_absent() -> None:
         ("1,2,a\n\r\n1,2,a\n", "row 1 has 0 cells and the header 3"),
     ],
 )
-def test_csv_refuses_ragged_rows(rows: str, words: str) -> None:
+def test_1_5_csv_refuses_ragged_rows(rows: str, words: str) -> None:
     """Every row has as many cells as the header; a blank line has none and is no row."""
     found = refusal("mm,count,town\n" + rows)
     assert type(found) is InvalidCsv
@@ -175,7 +175,7 @@ def test_csv_refuses_unbalanced_quotes(rows: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"mm,count,town\n1,2,\xff\n", b"\xff\xfem\x00m\x00", "mm,count,é".encode("latin-1")])
-def test_csv_refuses_bytes_that_are_not_utf8(body: bytes) -> None:
+def test_1_5_csv_refuses_bytes_that_are_not_utf8(body: bytes) -> None:
     """A body that is not UTF-8 is refused with the place."""
     found = refusal(body)
     assert type(found) is InvalidCsv
@@ -196,7 +196,7 @@ def test_csv_needs_a_row(body: str) -> None:
     assert type(refusal(body)) is EmptyInstances
 
 
-def test_csv_counts_rows() -> None:
+def test_1_7_csv_counts_rows() -> None:
     """As many rows as the limit are read and one more is refused, before any cell is looked at."""
     assert len(read("a\n" + "1\n" * 5, one("int64"), 5)["a"]) == 5
     assert type(refusal("a\n" + "x\n" * 6, one("int64"), 5)) is TooManyRows
@@ -258,14 +258,14 @@ def test_csv_reads_decimal_numbers(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
-def test_csv_refuses_what_is_no_number(dtype: Dtype, text: str) -> None:
+def test_1_5_csv_refuses_what_is_no_number(dtype: Dtype, text: str) -> None:
     """Words, separators of thousands and digits beyond ASCII are no numbers."""
     assert type(cell_refusal(dtype, text)) is InvalidInstance
 
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\x1c", "\u3000", "\x85"])
 @pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
-def test_csv_refuses_spaces_beyond_ascii(dtype: Dtype, space: str) -> None:
+def test_1_5_csv_refuses_spaces_beyond_ascii(dtype: Dtype, space: str) -> None:
     """A number or boolean is written in ASCII; the spaces around it are too."""
     text = "true" if dtype == "bool" else "1"
     assert type(cell_refusal(dtype, space + text)) is InvalidInstance
@@ -273,7 +273,7 @@ def test_csv_refuses_spaces_beyond_ascii(dtype: Dtype, space: str) -> None:
 
 @pytest.mark.parametrize("text", ["1e400", "-1e400", "9" * 400])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_csv_refuses_overflowing_numbers(dtype: Dtype, text: str) -> None:
+def test_1_5_csv_refuses_overflowing_numbers(dtype: Dtype, text: str) -> None:
     """A number that overflows is out of range, and the message gives a finite limit."""
     found = cell_refusal(dtype, text)
     assert type(found) is NumberOutOfRange
@@ -339,7 +339,7 @@ def test_csv_reads_missing_values(dtype: Dtype, marker: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "bool", "string", "datetime", "datetime-string"])
-def test_csv_refuses_empty_cells(dtype: Dtype) -> None:
+def test_1_5_csv_refuses_empty_cells(dtype: Dtype) -> None:
     """An empty cell is refused where the model takes no missing value, for text too."""
     found = cell_refusal(dtype, "")
     assert type(found) is InvalidInstance
@@ -353,7 +353,7 @@ def test_csv_takes_a_marker_as_text() -> None:
 
 
 @pytest.mark.parametrize("marker", ["na", "NA ", "null", "None", "?"])
-def test_csv_takes_no_other_marker(marker: str) -> None:
+def test_1_5_csv_takes_no_other_marker(marker: str) -> None:
     """A spelling that the sample does not have is no missing value."""
     assert cell("string", marker, nullable=True) == marker
     assert type(cell_refusal("float64", marker, nullable=True)) is InvalidInstance

@@ -48,7 +48,7 @@ def test_json_written_is_read_again(document: dict[str, Any]) -> None:
 
 @PROPERTY
 @given(DOCUMENTS, st.booleans(), st.data())
-def test_json_cut_anywhere_is_refused(document: dict[str, Any], ascii_only: bool, data: st.DataObject) -> None:
+def test_1_4_json_cut_anywhere_is_refused(document: dict[str, Any], ascii_only: bool, data: st.DataObject) -> None:
     """A body that ends early, at whatever byte, is never read as anything."""
     body = json.dumps(document, ensure_ascii=ascii_only).encode()
     cut = data.draw(st.integers(0, len(body) - 1))
@@ -57,7 +57,7 @@ def test_json_cut_anywhere_is_refused(document: dict[str, Any], ascii_only: bool
 
 @PROPERTY
 @given(DOCUMENTS, st.binary(min_size=1, max_size=3))
-def test_json_with_bytes_behind_it_is_refused(document: dict[str, Any], more: bytes) -> None:
+def test_1_4_json_with_bytes_behind_it_is_refused(document: dict[str, Any], more: bytes) -> None:
     """Anything but white space behind the document is refused."""
     assume(more.strip(b" \t\r\n"))
     refusal(write_json(document) + more)
@@ -68,7 +68,7 @@ def test_json_with_bytes_behind_it_is_refused(document: dict[str, Any], more: by
     st.binary(max_size=40)
     | st.text('{}[],:"\\u0123e+-.tfn aNI\ud83d', max_size=40).map(lambda t: t.encode("utf-8", "surrogatepass"))
 )
-def test_json_reads_or_refuses_any_bytes(body: bytes) -> None:
+def test_1_4_json_reads_or_refuses_any_bytes(body: bytes) -> None:
     """Any bytes at all are either read, as Python's own parser reads them, or refused as a request error."""
     try:
         document = read_json(body)
@@ -89,7 +89,7 @@ def test_json_reads_or_refuses_any_bytes(body: bytes) -> None:
         b'{"\\ud83d": 1, "\\ud83d": 2}',
     ],
 )
-def test_json_refuses_duplicate_key(body: bytes) -> None:
+def test_1_4_json_refuses_duplicate_key(body: bytes) -> None:
     """A key that stands twice in one object is refused at any depth, in escapes too."""
     error = refusal(body)
     assert type(error) is DuplicateKey
@@ -109,7 +109,7 @@ def test_json_names_the_key_that_stands_twice() -> None:
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("body", ["%s", "[%s]", '{"a": %s}', '{"a": [[{"b": [1, %s]}]]}'])
-def test_json_refuses_numbers_that_are_none(token: str, body: str) -> None:
+def test_1_4_json_refuses_numbers_that_are_none(token: str, body: str) -> None:
     """NaN and the infinities are refused by name at any depth, with a way to send a missing value."""
     error = refusal((body % token).encode())
     assert type(error) is InvalidJson
@@ -117,7 +117,7 @@ def test_json_refuses_numbers_that_are_none(token: str, body: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["nan", "inf", "+1", "01", "1.", ".5", "0x10", "1_000", "1e", "True", "None", "'a'"])
-def test_json_refuses_tokens_of_other_languages(token: str) -> None:
+def test_1_4_json_refuses_tokens_of_other_languages(token: str) -> None:
     """Numbers and words that are not JSON's own are refused."""
     assert type(refusal(f'{{"a": {token}}}'.encode())) is InvalidJson
 
@@ -130,7 +130,7 @@ def test_json_refuses_tokens_of_other_languages(token: str) -> None:
         *(b'{"a": "\\u12"}', b"\x00{}", b"{}\x00", b"\xc2\xa0{}", b"\x0c{}"),
     ],
 )
-def test_json_refuses_malformed_body(body: bytes) -> None:
+def test_1_4_json_refuses_malformed_body(body: bytes) -> None:
     """A body that is not one JSON document is refused, with the place."""
     error = refusal(body)
     assert type(error) is InvalidJson
@@ -151,7 +151,7 @@ def test_json_refuses_malformed_body(body: bytes) -> None:
     ],
     ids=ascii,
 )
-def test_json_refuses_bytes_that_are_not_utf8(body: bytes) -> None:
+def test_1_4_json_refuses_bytes_that_are_not_utf8(body: bytes) -> None:
     """Bytes that are not UTF-8, overlong and surrogate forms among them, are refused with their place."""
     error = refusal(body)
     assert type(error) is InvalidJson
@@ -159,18 +159,18 @@ def test_json_refuses_bytes_that_are_not_utf8(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_json_does_not_guess_an_encoding(encoding: str) -> None:
+def test_1_4_json_does_not_guess_an_encoding(encoding: str) -> None:
     """UTF-16 and UTF-32 without a mark are refused, which Python's own parser would guess."""
     assert type(refusal('{"a": 1}'.encode(encoding))) is InvalidJson
 
 
-def test_json_refuses_byte_order_mark() -> None:
+def test_1_4_json_refuses_byte_order_mark() -> None:
     """A byte order mark before the document is refused."""
     assert type(refusal(b"\xef\xbb\xbf{}")) is InvalidJson
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]"), ("[", "")])
-def test_json_refuses_deep_nesting(opening: str, closing: str) -> None:
+def test_1_4_json_refuses_deep_nesting(opening: str, closing: str) -> None:
     """100,000 nested lists or objects are refused, closed or not, and do not exhaust the stack."""
     error = refusal((opening * 100_000 + "1" + closing * 100_000).encode())
     assert type(error) is InvalidJson
@@ -183,7 +183,7 @@ def test_json_takes_a_long_flat_list() -> None:
 
 
 @pytest.mark.parametrize("body", [b"%s", b"[-%s]", b'{"a": {"b": %s}}'])
-def test_json_refuses_integer_of_ten_thousand_digits(body: bytes) -> None:
+def test_1_4_json_refuses_integer_of_ten_thousand_digits(body: bytes) -> None:
     """An integer too long to convert is out of range, not an error of the service."""
     assert type(refusal(body % (b"9" * 10_000))) is NumberOutOfRange
 

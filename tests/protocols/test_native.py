@@ -191,7 +191,7 @@ def test_native_reads_both_shapes(document: dict[str, Any]) -> None:
         ({"instances": [[[1.5], 2]]}, InvalidInstance, "expected a number, found a list"),
     ],
 )
-def test_native_refuses_other_documents(document: dict[str, Any], error: type[RequestError], words: str) -> None:
+def test_1_4_native_refuses_other_documents(document: dict[str, Any], error: type[RequestError], words: str) -> None:
     """Every field of the document is checked, and an unknown one is refused."""
     found = refusal(document)
     assert type(found) is error
@@ -222,7 +222,7 @@ def test_native_refuses_a_document_that_is_no_object(body: bytes) -> None:
     ],
     ids=range(10),
 )
-def test_native_is_strict_about_json(body: bytes, error: type[RequestError]) -> None:
+def test_1_4_native_is_strict_about_json(body: bytes, error: type[RequestError]) -> None:
     """What strict JSON refuses, a request may not hold anywhere."""
     assert type(refusal(body)) is error
 
@@ -341,7 +341,7 @@ def test_native_reads_csv_by_its_media_type(content_type: str) -> None:
         ("x" * 10_000, "'" + "x" * 59),
     ],
 )
-def test_native_refuses_other_media_types(content_type: str, words: str) -> None:
+def test_1_8_native_refuses_other_media_types(content_type: str, words: str) -> None:
     """An absent or other media type, a form's among them, and every charset but UTF-8 is refused."""
     found = refusal(GOOD, content_type)
     assert type(found) is UnsupportedMediaType
@@ -431,7 +431,7 @@ def test_native_client_half_writes_requests(probabilities: bool) -> None:
 
 
 @pytest.mark.parametrize("error", every_error())
-def test_native_writes_every_error(error: type[ServiceError]) -> None:
+def test_5_29_native_writes_every_error(error: type[ServiceError]) -> None:
     """Every error is a problem document with type, title, status, detail and request id."""
     document = json.loads(native.encode_error(error("do this"), "id-1"))
     assert document == {
@@ -455,7 +455,7 @@ def test_native_writes_faults() -> None:
 
 @pytest.mark.parametrize("sign", ["x", "é", "😀", '"', "\\", "'", "\x00", "\x7f", "\ud83d", "<", "ﷺ"], ids=ascii)
 @pytest.mark.parametrize("place", ["unknown feature", "value", "closed value", "own name", "column", "field"])
-def test_native_error_stays_below_eight_kib(sign: str, place: str) -> None:
+def test_5_29_native_error_stays_below_eight_kib(sign: str, place: str) -> None:
     """The largest error that a request can cause has at most 8 KB, whatever signs the client sends."""
     long = [sign * 300 + str(number) for number in range(30)]
     plain = sign.encode("utf-8", "replace").decode() * 200
