@@ -62,6 +62,7 @@ class Chunks:
     def __init__(self, start: int) -> None:
         self.position = start
         self.data_bytes = 0
+        self.received_bytes = 0
         self.irregular = False
 
     def end(self, received: bytearray) -> int | None:
@@ -79,11 +80,13 @@ class Chunks:
             if size == 0:
                 return self._trailers(received, line_end)
             if line_end + 2 + size + 2 > len(received):
+                self.received_bytes = self.data_bytes + min(size, len(received) - line_end - 2)
                 break
             if received[line_end + 2 + size : line_end + 4 + size] != b"\r\n":
                 self.irregular = True
                 break
             self.data_bytes += size
+            self.received_bytes = self.data_bytes
             self.position = line_end + 4 + size
         return None
 

@@ -12,6 +12,8 @@ from typing import Any
 from service.errors import SettingsError
 
 TESTED_GUNICORN = "27."
+ROUTER_IDLE_S = 90
+"""Heroku's router keeps an unused connection so long; it must not find it closed."""
 SAFE: dict[str, Any] = {
     "worker_class_str": "service.worker.AnyportWorker",
     "http_parser": "python",
@@ -31,7 +33,10 @@ SAFE: dict[str, Any] = {
     "casefold_http_method": False,
     "control_socket_disable": True,
 }
-"""gunicorn's settings that the worker was made and tested for."""
+"""gunicorn's settings that the worker was made and tested for.
+
+`accesslog` is not among them: Heroku's buildpack sets it, and the worker never writes to it.
+"""
 
 
 def check_gunicorn(cfg: Any, version: str) -> None:
@@ -46,3 +51,5 @@ def check_gunicorn(cfg: Any, version: str) -> None:
         value = getattr(cfg, name)
         if value != safe:
             raise SettingsError(f"gunicorn's {name.removesuffix('_str')} is {value!r} and must be {safe!r}")
+    if cfg.keepalive <= ROUTER_IDLE_S:
+        raise SettingsError(f"gunicorn's keepalive is {cfg.keepalive!r} and must be more than {ROUTER_IDLE_S}")

@@ -221,7 +221,7 @@ class Store:
         """Write the manifest beside the staged files, last, and move the folder to its place in one step."""
         write_manifest(staged, manifest)
         target = self._package(manifest.name, manifest.version)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(mode, exist_ok=True)
         staged.chmod(mode)
         try:
             os.rename(staged, target)
@@ -258,7 +258,8 @@ class Store:
     @contextmanager
     def alone(self, work: str = "") -> Iterator[None]:
         """Let one process at a time do what follows, for each kind of work."""
-        with (self.folder / f"{LOCK}{work}").open("wb") as lock:
+        descriptor = os.open(self.folder / f"{LOCK}{work}", os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -374,6 +375,7 @@ def _write_pointer(path: Path, value: str) -> None:
     fresh = path.with_name(f".{path.name}.new")
     try:
         with fresh.open("w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), path.parent.stat().st_mode & 0o666)  # as private as its folder
             stream.write(value + "\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -29,7 +29,7 @@ from service.board import Board
 from service.capacity import resident_mib
 from service.catalogue import Catalogue
 from service.connection import Connection, Running
-from service.errors import InsufficientMemory, Overloaded, RequestTimeout, ServiceError
+from service.errors import Draining, InsufficientMemory, Overloaded, PayloadTooLarge, RequestTimeout, ServiceError
 from service.framing import Chunks, Head, read_head
 from service.kernel import drop_new_connections, tidy_memory
 from service.settings import read_settings
@@ -349,6 +349,10 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         end = self._end(connection, connection.head)
         if connection.chunks is not None and not self._reserve_body(connection, len(connection.received)):
             return
+        if end is None and connection.chunks is not None and connection.chunks.received_bytes > self.max_body_bytes:
+            too_large = PayloadTooLarge(f"the body has more than {self.max_body_bytes} bytes; send fewer rows at once")
+            self._refuse(connection, too_large)
+            return
         if end is not None:
             self._hand(connection, end)
         elif connection.chunks is not None and connection.chunks.irregular:
@@ -491,6 +495,11 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             for connection in [c for c in self.connections if c.idle and max(c.active_at, began) < quiet_since]:
                 self._close(connection)
         for connection in list(self.connections):
+            if connection.task is not None:
+                connection.task = None
+                self._guard(
+                    self._refuse, connection, Draining("the worker had to end before the answer; send it again")
+                )
             self._drop(connection)
         self._leave_the_board()
         if self.running:

@@ -102,7 +102,7 @@ def test_no_models_is_not_ready(tmp_path: Path) -> None:
 # What is refused
 
 
-def test_broken_package_is_a_refusal_and_others_answer(store: Store, models_dir: Path) -> None:
+def test_2_12_broken_package_is_a_refusal_and_others_answer(store: Store, models_dir: Path) -> None:
     """A package that cannot be opened stands there with its reason, and every other package answers."""
     break_model(models_dir / "birds" / "1")
     catalogue = load(store)
@@ -143,7 +143,7 @@ def test_every_active_version_must_work(store: Store, models_dir: Path) -> None:
     assert not load(store).ready()
 
 
-def test_policy_that_trusts_no_pickle_refuses_the_demo(store: Store) -> None:
+def test_3_16_policy_that_trusts_no_pickle_refuses_the_demo(store: Store) -> None:
     """Under a policy that allows no pickles, every joblib package is a refusal."""
     refusals = load(store, policy=Policy(pickle=False)).refusals()
     assert {type(error) for error in refusals.values()} == {UntrustedModel}
@@ -175,6 +175,18 @@ def test_golden_mismatch_is_a_refusal(store: Store, models_dir: Path) -> None:
     assert isinstance(open_package(store, "penguins", "1", Policy()), GoldenMismatch)
 
 
+@pytest.mark.parametrize("agree", [True, False])
+@pytest.mark.parametrize("skew", ["refuse", "warn"])
+def test_3_19_skew_is_excused_by_golden_rows_alone(store: Store, models_dir: Path, skew: Any, agree: bool) -> None:
+    """A model of another library version is served only where the operator says so and its golden rows agree."""
+    package = models_dir / "penguins" / "1"
+    golden = json.loads((package / "manifest.json").read_text())["golden"]
+    answers = golden["predictions"] if agree else golden["predictions"][::-1]
+    edit(package, libraries={"scikit-learn": "0.1"}, golden=golden | {"predictions": answers})
+    entry = open_package(store, "penguins", "1", Policy(skew=skew))
+    assert isinstance(entry, Predictor) == (skew == "warn" and agree)
+
+
 def test_open_package_gives_a_predictor(store: Store) -> None:
     """A package in order becomes a predictor that has replayed its golden rows."""
     assert isinstance(open_package(store, "penguins", "1", Policy()), Predictor)
@@ -186,7 +198,7 @@ def test_open_package_returns_the_error(store: Store, name: str, version: str) -
     assert isinstance(open_package(store, name, version, Policy()), InvalidManifest)
 
 
-def test_unforeseen_error_is_a_refusal_without_its_text(
+def test_2_12_unforeseen_error_is_a_refusal_without_its_text(
     store: Store, models_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even an error that nobody foresaw only refuses its package, and its text goes to the log alone."""

@@ -46,7 +46,7 @@ def test_regular_head_tells_its_body(head: bytes, found: dict[str, object]) -> N
         b"Expect: 100-continue",
     ],
 )
-def test_doubtful_framing_is_left_to_the_parser(field: bytes) -> None:
+def test_1_2_doubtful_framing_is_left_to_the_parser(field: bytes) -> None:
     """A head whose framing is not plain is irregular, so that gunicorn's parser judges it and the connection ends."""
     head = read_head(bytearray(b"POST / HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n\r\n"))
     assert head is not None and head.irregular
@@ -99,7 +99,7 @@ def test_chunked_body_ends_where_it_ends(
         b"1" * 300,
     ],
 )
-def test_malformed_chunks_are_irregular(body: bytes) -> None:
+def test_1_2_malformed_chunks_are_irregular(body: bytes) -> None:
     """A chunk that is not written as RFC 9112 has it is not waited for."""
     chunks = Chunks(0)
     assert chunks.end(bytearray(body)) is None

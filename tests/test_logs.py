@@ -52,7 +52,7 @@ def test_line_tells_the_time_in_utc() -> None:
 @pytest.mark.parametrize(
     "text", ["é😀", "a\nb", "a\r\nb", '"quoted"', "\x00\x1b[31m", "\u2028", "\ud83d", "\\"], ids=ascii
 )
-def test_line_is_one_ascii_line(text: str) -> None:
+def test_5_30_line_is_one_ascii_line(text: str) -> None:
     """Line ends, control signs, quotes and everything beyond ASCII are escaped, in messages and in facts."""
     document = read(line_of("%s", text, path=text))
     assert document["message"] == text
@@ -72,13 +72,13 @@ def test_line_has_the_facts_of_a_request() -> None:
 
 
 @pytest.mark.parametrize(("length", "kept"), [(255, 255), (256, 256), (257, 256), (100_000, 256)])
-def test_client_text_is_cut(length: int, kept: int) -> None:
+def test_5_30_client_text_is_cut(length: int, kept: int) -> None:
     """A fact that is text is cut to 256 characters."""
     assert MAX_TEXT == 256
     assert read(line_of("x", path="é" * length))["path"] == "é" * kept
 
 
-def test_client_text_in_an_exception_is_cut() -> None:
+def test_5_30_client_text_in_an_exception_is_cut() -> None:
     """An exception's text, which may repeat a whole body, does not make a line of a megabyte."""
     try:
         raise ValueError("could not convert " + "x" * 1_000_000)

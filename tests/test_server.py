@@ -82,7 +82,7 @@ COUNTED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nConte
         pytest.param(b"POST /predict HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 400, id="no Host"),
     ],
 )
-def test_broken_framing_is_the_clients_fault(request_bytes: bytes, status: int, server: Server) -> None:
+def test_1_2_broken_framing_is_the_clients_fault(request_bytes: bytes, status: int, server: Server) -> None:
     """A body that is cut, malformed or too long is a 4xx problem, never a prediction and never a 5xx."""
     answer = server.raw(request_bytes, half_close=True)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
@@ -93,7 +93,7 @@ def test_broken_framing_is_the_clients_fault(request_bytes: bytes, status: int, 
 @pytest.mark.parametrize(
     "field", [b"X_Request_ID: forged", b"SCRIPT_NAME: /v1", b"SCRIPT-NAME: /v1", b"PATH_INFO: /livez"]
 )
-def test_ambiguous_headers_change_nothing(field: bytes, server: Server) -> None:
+def test_2_15_ambiguous_headers_change_nothing(field: bytes, server: Server) -> None:
     """A header that WSGI could take for another one is dropped."""
     answer = server.raw(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + field + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK") and b'"models"' in answer and b"forged" not in answer
@@ -107,7 +107,7 @@ def test_chunked_body_is_answered(server: Server) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ") and b'"Adelie"' in answer
 
 
-def test_every_request_is_one_line_of_json(server: Server) -> None:
+def test_5_30_every_request_is_one_line_of_json(server: Server) -> None:
     """A request is logged once with its facts; a probe is not logged."""
     server.request("GET", "/livez", headers={"X-Request-ID": "probe-1"})
     headers = {"X-Request-ID": "asked-1", "Content-Type": "application/json"}
@@ -128,7 +128,7 @@ def test_every_request_is_one_line_of_json(server: Server) -> None:
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "Ctrl-C"])
-def test_ending_answers_what_is_in_flight(ending: str, stocked: Path) -> None:
+def test_2_10_ending_answers_what_is_in_flight(ending: str, stocked: Path) -> None:
     """SIGTERM, and Ctrl-C in a terminal, end the service with status 0 after it has answered what it was doing."""
     with running(stocked, SLOW_S="0", WEB_CONCURRENCY="1", ANYPORT_THREADS="4") as quick:
         assert quick.predict([[1, 2, 3, 4]], "/v1/models/slow:predict")[1]["predictions"] == [10.0]
@@ -144,7 +144,7 @@ def test_ending_answers_what_is_in_flight(ending: str, stocked: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "--preload"])
-def test_openmp_model_survives_the_fork(arguments: str, stocked: Path) -> None:
+def test_2_13_openmp_model_survives_the_fork(arguments: str, stocked: Path) -> None:
     """A model that computes with OpenMP threads answers in every worker, even where somebody switched preloading on."""
     with running(stocked, OMP_NUM_THREADS="2", WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=arguments) as server:
         workers: set[int] = set()
@@ -157,7 +157,7 @@ def test_openmp_model_survives_the_fork(arguments: str, stocked: Path) -> None:
                 workers = {line["pid"] for line in server.lines() if line.get("model") == "boosting"}
 
 
-def test_flipped_byte_refuses_one_model_and_not_the_other(stocked: Path, tmp_path: Path) -> None:
+def test_2_12_flipped_byte_refuses_one_model_and_not_the_other(stocked: Path, tmp_path: Path) -> None:
     """A model whose file was altered is refused with a typed message; the others answer; /readyz names it with 503."""
     models = Path(shutil.copytree(stocked, tmp_path / "models"))
     file = models / "counts" / "1" / "model.joblib"
@@ -202,7 +202,7 @@ def test_unusable_setting_ends_the_start(variables: dict[str, str], last_line: s
 
 
 @pytest.mark.parametrize("app", ["tests.broken:app", "service.wsgi:nothing"])
-def test_app_that_cannot_start_ends_the_master(app: str, models_dir: Path) -> None:
+def test_2_12_app_that_cannot_start_ends_the_master(app: str, models_dir: Path) -> None:
     """An app that fails in its worker ends the master with a clear last line instead of a crash loop."""
     ended = start_and_end(models_dir, [*START_LINE[:-1], app])
     assert ended.returncode != 0
@@ -220,7 +220,7 @@ def test_flask_command_names_an_unusable_setting(models_dir: Path) -> None:
     assert line.startswith("Error: ANYPORT_THREADS='x' is not usable") and "Traceback" not in ended.stderr
 
 
-def test_flask_run_serves_the_same_app(models_dir: Path) -> None:
+def test_2_9_flask_run_serves_the_same_app(models_dir: Path) -> None:
     """`flask run` answers like gunicorn."""
     with running(models_dir, [sys.executable, "-m", "flask", "run", "--no-reload"]) as server:
         assert server.predict([PENGUIN])[1] == {"predictions": ["Adelie"], "model": "penguins", "version": "1"}

@@ -206,7 +206,7 @@ def test_memory_of_ours_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings().memory_mib == 512
 
 
-def test_policy_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_3_16_policy_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be loaded is what the variables say."""
     monkeypatch.setenv("ANYPORT_ALLOW_PICKLE", "false")
     monkeypatch.setenv("ANYPORT_SKOPS_TRUSTED", "a.B")
@@ -216,7 +216,7 @@ def test_policy_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", COMPUTE_THREADS)
-def test_compute_threads_are_limited(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_2_13_compute_threads_are_limited(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Every thread pool gets one thread where the operator said nothing."""
     monkeypatch.setenv(name, "8")  # so that what was there before comes back
     monkeypatch.delenv(name)

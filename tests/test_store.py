@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 
 from service.errors import (
@@ -99,7 +102,7 @@ def test_versions_pass_over_what_is_no_package_name(tmp_path: Path, path: str) -
     assert Store(tmp_path).versions() == {}
 
 
-def test_versions_pass_over_folder_without_manifest(tmp_path: Path) -> None:
+def test_3_18_versions_pass_over_folder_without_manifest(tmp_path: Path) -> None:
     """A folder without a manifest is no package yet: the manifest is written last."""
     store = place(tmp_path, "it", "1")
     (tmp_path / "it" / "2").mkdir()
@@ -219,7 +222,7 @@ def test_activate_default_keeps_the_active_version(tmp_path: Path) -> None:
     assert not (tmp_path / "a" / "active").exists()
 
 
-def test_activate_replaces_the_pointer_in_one_step(tmp_path: Path) -> None:
+def test_3_20_activate_replaces_the_pointer_in_one_step(tmp_path: Path) -> None:
     """A new pointer is moved over the old one, so that a reader sees one of the two and never half of one."""
     store = place(tmp_path, "it", "1", "2")
     store.activate("it", "1", default=True)
@@ -257,7 +260,7 @@ def test_activate_refuses_unknown_name(tmp_path: Path, name: str, version: str |
 
 @pytest.mark.parametrize("name", ["a", "0", "a-b_c", "x" * 64])
 @pytest.mark.parametrize("version", ["1", "1.10", "v2-rc_1", "A", "x" * 64])
-def test_check_free_takes_plain_names(store: Store, name: str, version: str) -> None:
+def test_3_21_check_free_takes_plain_names(store: Store, name: str, version: str) -> None:
     """Names and versions of plain characters are free where no package has them."""
     store.check_free(name, version)
 
@@ -266,7 +269,7 @@ BAD = ["", ".", "..", "../x", "a/b", "/a", "a\\b", "a b", "-a", ".a", "a\n", "a\
 
 
 @pytest.mark.parametrize("name", [*BAD, "Upper", "a.b"], ids=ascii)
-def test_check_free_refuses_name(store: Store, name: str) -> None:
+def test_3_21_check_free_refuses_name(store: Store, name: str) -> None:
     """A name that could leave the folder, or is not 1 to 64 plain characters, is refused with the rule."""
     with pytest.raises(PackingError, match="1 to 64 of a-z, 0-9, _ and -"):
         store.check_free(name, "1")
@@ -314,7 +317,7 @@ def test_add_never_overwrites(store: Store, models_dir: Path, package: Path) -> 
     assert contents(models_dir / "penguins") == before
 
 
-def test_staging_leaves_nothing_behind(models_dir: Path, store: Store) -> None:
+def test_3_18_staging_leaves_nothing_behind(models_dir: Path, store: Store) -> None:
     """A staging folder is no package, and is removed with what is in it after an exception."""
     before = contents(models_dir), sorted(os.listdir(models_dir))
     with pytest.raises(RuntimeError), store.staging() as folder:
@@ -448,7 +451,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], type[PackageError]]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_open_refuses_damaged_package(store: Store, package: Path, case: str) -> None:
+def test_3_17_open_refuses_damaged_package(store: Store, package: Path, case: str) -> None:
     """A package that is not as it was packed, or does not fit in here, is refused with the error of its kind."""
     damage, error = DAMAGES[case]
     damage(package)
@@ -490,14 +493,117 @@ def test_warn_does_not_excuse_missing_library(store: Store, package: Path) -> No
         open_penguins(store, Policy(skew="warn"))
 
 
-def test_open_asks_the_policy_before_a_pickle_runs(store: Store) -> None:
+def test_3_17_open_asks_the_policy_before_a_pickle_runs(store: Store) -> None:
     """Where the operator does not allow pickles, the demo is refused with the setting that would allow it."""
     with pytest.raises(UntrustedModel, match="ANYPORT_ALLOW_PICKLE=true"):
         open_penguins(store, Policy(pickle=False))
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("name", "version", "task", "signature", "signature.features", "signature.outputs", "libraries"),
+        *("files", "files.0.name", "files.0.sha256", "files.0.size_bytes"),
+        *("artifacts", "artifacts.0.runtime", "artifacts.0.file", "artifacts.0.layout"),
+        *("golden", "golden.rows", "golden.predictions"),
+    ],
+)
+def test_3_16_manifest_lacks_nothing(store: Store, package: Path, path: str) -> None:
+    """A manifest without any one of the facts that a package is proved by is refused."""
+
+    def leave_out(document: Any) -> None:
+        *parents, last = path.split(".")
+        for part in parents:
+            document = document[int(part) if part.isdecimal() else part]
+        del document[last]
+
+    edit(package, leave_out)
+    with pytest.raises(InvalidManifest):
+        store.manifest("penguins", "1")
+
+
+@pytest.mark.parametrize(
+    "policy", [{"allow_pickle": True}, {"trusted": True}, {"trust": "all"}, {"policy": {"pickle": True}}], ids=str
+)
+def test_3_16_package_cannot_vouch_for_itself(store: Store, package: Path, policy: dict[str, Any]) -> None:
+    """A package that says that it is to be trusted is refused, and where pickles are not allowed stays refused."""
+    setting(**policy)(package)
+    with pytest.raises(InvalidManifest):
+        open_penguins(store, Policy(pickle=False))
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_3_17_what_was_verified_is_what_is_loaded(
+    store: Store, package: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is swapped between its verification and its loading changes nothing: the open one is loaded."""
+    load = joblib.load
+
+    def swap_and_load(stream: Any) -> Any:
+        if how == "replaced":
+            (package / "other").write_bytes(b"another model")
+            os.replace(package / "other", package / MODEL)
+        else:
+            (package / MODEL).unlink()
+        return load(stream)
+
+    monkeypatch.setattr(joblib, "load", swap_and_load)
+    Predictor(store.manifest("penguins", "1"), open_penguins(store)).replay()
+
+
+class Canary:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, nest: Path) -> None:
+        self.nest = nest
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.nest,)
+
+
+def relist(package: Path, *names: str) -> None:
+    """List these files in the manifest as they are."""
+    entries = []
+    for name in names:
+        content = (package / name).read_bytes()
+        entries.append({"name": name, "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    edit(package, lambda document: document.update(files=entries))
+
+
+@pytest.mark.parametrize("digest", ["right", "wrong"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_3_17_pickle_runs_only_with_digest_and_policy(
+    store: Store, package: Path, tmp_path: Path, digest: str, allowed: bool
+) -> None:
+    """No byte of a pickle is interpreted unless its digest matches and the operator allows pickles."""
+    joblib.dump(Canary(tmp_path / "ran"), package / MODEL)
+    if digest == "right":
+        relist(package, MODEL)
+    with suppress(PackageError, AttributeError):
+        open_penguins(store, Policy(pickle=allowed))
+    assert (tmp_path / "ran").exists() == (digest == "right" and allowed)
+
+
+@pytest.mark.parametrize(("runtime", "layout"), [("skops", "frame"), ("onnx", "tensors")])
+def test_3_17_safe_loader_never_falls_back(
+    store: Store, package: Path, tmp_path: Path, runtime: str, layout: str
+) -> None:
+    """A file that its safe runtime cannot open is refused: neither is it unpickled, nor a second form opened."""
+    joblib.dump(Canary(tmp_path / "ran"), package / "first.bin")
+    joblib.dump(Canary(tmp_path / "second ran"), package / MODEL)
+    relist(package, "first.bin", MODEL)
+    forms = [
+        {"runtime": runtime, "file": "first.bin", "layout": layout},
+        {"runtime": "joblib", "file": MODEL, "layout": "frame"},
+    ]
+    setting(artifacts=forms)(package)
+    with pytest.raises(UnreadableModel):
+        open_penguins(store)
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "second ran").exists()
+
+
 @pytest.mark.parametrize(("name", "version"), [("../penguins", "1"), ("penguins", "../1"), ("penguins", "."), ("", "")])
-def test_manifest_refuses_names_that_are_paths(store: Store, name: str, version: str) -> None:
+def test_3_21_manifest_refuses_names_that_are_paths(store: Store, name: str, version: str) -> None:
     """A name that comes from outside never becomes a path."""
     with pytest.raises(InvalidManifest):
         store.manifest(name, version)
@@ -582,7 +688,7 @@ def test_verify_refuses_what_open_refuses(store: Store, package: Path, case: str
         store.verify(store.manifest("penguins", "1"), Policy())
 
 
-def test_verify_loads_nothing(store: Store, models_dir: Path) -> None:
+def test_3_17_verify_loads_nothing(store: Store, models_dir: Path) -> None:
     """A model file that would do harm when it is loaded is verified all the same."""
     from tests.misfits import add_misfit
 
@@ -644,7 +750,43 @@ def test_3_18_adopted_files_are_for_this_user_alone(store: Store, spare: Store, 
     assert {file.stat().st_mode & 0o777 for file in copy.iterdir()} == {0o600}
 
 
-def test_adopt_takes_only_what_the_manifest_lists(store: Store, spare: Store, package: Path) -> None:
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is made durable and what is renamed, by its last name, in order."""
+    calls: list[tuple[str, str]] = []
+    fsync, rename, swap = os.fsync, os.rename, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def record(call: Callable[..., None]) -> Callable[..., None]:
+        def move(source: Any, target: Any) -> None:
+            calls.append(("rename", Path(target).name))
+            call(source, target)
+
+        return move
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record(rename))
+    monkeypatch.setattr(os, "replace", record(swap))
+    return calls
+
+
+def test_3_18_package_is_written_durably(store: Store, spare: Store, written: list[tuple[str, str]]) -> None:
+    """Files reach the disk first, the manifest last, and only then the package gets its name."""
+    spare.adopt(store, store.manifest("penguins", "1"))
+    in_order = [("fsync", MODEL), ("fsync", MANIFEST), ("rename", "1"), ("fsync", "penguins")]
+    assert [call for call in written if call in in_order] == in_order
+
+
+def test_3_18_pointer_is_written_durably(store: Store, written: list[tuple[str, str]]) -> None:
+    """A pointer reaches the disk under another name before it takes its place."""
+    store.activate("penguins", "1", default=False)
+    assert written == [("fsync", ".active.new"), ("rename", "active"), ("fsync", "penguins")]
+
+
+def test_3_18_adopt_takes_only_what_the_manifest_lists(store: Store, spare: Store, package: Path) -> None:
     """A file that lies beside the listed ones is not copied."""
     (package / "notes.txt").touch()
     spare.adopt(store, store.manifest("penguins", "1"))

@@ -164,26 +164,26 @@ def test_int64_takes_every_whole_number_in_its_range(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [INT64_MIN - 1, INT64_MAX + 1, float(INT64_MAX), 1e300, 10**400, math.inf, -math.inf])
-def test_int64_refuses_numbers_beyond_64_bits(value: float) -> None:
+def test_1_6_int64_refuses_numbers_beyond_64_bits(value: float) -> None:
     """A number that does not fit into 64 bits is out of range, never wrapped or rounded."""
     assert type(refusal(only("int64"), [[value]])) is NumberOutOfRange
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 10**400, -(10**400)])
-def test_float_refuses_what_is_not_finite(dtype: Dtype, value: float) -> None:
+def test_1_4_float_refuses_what_is_not_finite(dtype: Dtype, value: float) -> None:
     """Infinity, NaN and numbers that overflow a double are out of range."""
     assert type(refusal(only(dtype), [[value]])) is NumberOutOfRange
 
 
 @pytest.mark.parametrize("value", [LARGEST_FLOAT32, -LARGEST_FLOAT32, 0.1, 5e-324])
-def test_float32_takes_what_is_finite_in_it(value: float) -> None:
+def test_1_6_float32_takes_what_is_finite_in_it(value: float) -> None:
     """A number up to the largest float32 is rounded to float32."""
     assert column_of(only("float32"), value).tolist() == [float(np.float32(value))]
 
 
 @pytest.mark.parametrize("value", [3.4028235e38, 3.5e38, -3.5e38, 1e39, 10**39, 1e300])
-def test_float32_refuses_what_is_infinite_in_it(value: float) -> None:
+def test_1_6_float32_refuses_what_is_infinite_in_it(value: float) -> None:
     """A number beyond the largest float32 is out of range, without a warning."""
     assert type(refusal(only("float32"), [[value]])) is NumberOutOfRange
 
@@ -215,7 +215,7 @@ def test_largest_is_the_last_number_taken(dtype: Dtype) -> None:
         ("float64", None, "'a' is null and the model takes no missing value here"),
     ],
 )
-def test_value_of_another_type_is_refused(dtype: Dtype, value: Any, words: str) -> None:
+def test_1_4_value_of_another_type_is_refused(dtype: Dtype, value: Any, words: str) -> None:
     """Nothing is coerced: the fault says what was expected and what was found."""
     error = refusal(only(dtype), [[value]])
     assert type(error) is InvalidInstance
@@ -376,7 +376,7 @@ def test_missing_feature_is_one_fault() -> None:
     assert error.faults == (Fault("missing-feature", "'count' is missing", 1, "count"),)
 
 
-def test_unknown_feature_is_one_fault() -> None:
+def test_1_4_unknown_feature_is_one_fault() -> None:
     """A feature that the signature does not have is one fault, under its own code."""
     error = refusal(THREE, [GOOD | {"colour": 1}])
     assert type(error) is UnknownFeature
@@ -486,7 +486,7 @@ def test_no_row_is_refused() -> None:
         check_size(0, 5)
 
 
-def test_too_many_rows_are_refused() -> None:
+def test_1_7_too_many_rows_are_refused() -> None:
     """A request with more rows than the limit is refused and told both numbers."""
     with pytest.raises(TooManyRows, match="6 rows were sent and one request may have 5"):
         check_size(6, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pandas
 import pytest
 
+from service.settings import Settings
 from tests.bad_requests import one
 from tests.conftest import PENGUIN, ROOT
 from tests.faults.shares import await_workers, largest_share
@@ -114,11 +116,32 @@ def test_continue_is_sent_when_the_body_is_awaited(server: Server) -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_too_large_body_gets_no_continue(server: Server) -> None:
+def test_1_1_too_large_body_gets_no_continue(server: Server) -> None:
     """A body over the limit is refused by its head alone."""
     with connect(server) as client:
         client.sendall(request(b"x", b"Expect: 100-continue").replace(b"Length: 1", b"Length: 99999999")[:-1])
         assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_1_1_chunked_body_over_the_limit_is_refused_before_its_end(server: Server) -> None:
+    """A chunked body that is one byte over the limit is 413 there and then; nobody waits for its end."""
+    head = request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    size = Settings().max_body_bytes + 1
+    with connect(server) as client:
+        client.sendall(head + b"%x\r\n%s\r\n" % (size, bytes(size)))
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [b"gzip, chunked", b"chunked, chunked", b"chunked, gzip", b"identity", b"gzip", b"xchunked", b"chunked;q=1", b""],
+)
+def test_1_3_other_transfer_coding_is_refused_over_the_wire(coding: bytes, server: Server) -> None:
+    """A Transfer-Encoding that is not plain chunked gets no prediction, and its connection ends."""
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(one()), one())
+    head = request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: " + coding)
+    answer = server.raw(head + body, half_close=True)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"Content-Type: ") == 1
 
 
 def test_request_that_comes_byte_by_byte_is_answered(server: Server) -> None:
@@ -142,13 +165,13 @@ def test_request_that_comes_byte_by_byte_is_answered(server: Server) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
     ],
 )
-def test_malformed_head_is_a_problem(head: bytes, server: Server) -> None:
+def test_1_2_malformed_head_is_a_problem(head: bytes, server: Server) -> None:
     """A head that is not HTTP/1.1 gets 400 as a problem document, and its connection ends."""
     answer = server.raw(head, half_close=True)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b'"/problems/invalid-header"' in answer
 
 
-def test_overload_is_refused_and_probes_answer(models: Path) -> None:
+def test_2_14_overload_is_refused_and_probes_answer(models: Path) -> None:
     """With every thread busy and the queue full, more is refused at once with Retry-After, and probes still answer."""
     with running(models, WEB_CONCURRENCY="1", ANYPORT_THREADS="1", ANYPORT_QUEUE="1", SLOW_S="3") as server:
         with ThreadPoolExecutor(2) as pool:
@@ -159,6 +182,24 @@ def test_overload_is_refused_and_probes_answer(models: Path) -> None:
             assert (status, json.loads(document)["type"], headers["Retry-After"]) == (503, "/problems/overloaded", "1")
             assert server.request("GET", "/readyz")[0] == 200
             assert [answer.result()[1]["predictions"] for answer in asked] == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"X-Request-Start: 0",
+        b"X-Request-Start: 1",
+        b"X-Request-Start: t=99999999999999",
+        b"X-Request-Start: -5",
+        b"X-Queue-Start: t=0",
+        b"X-Request-Received: yesterday",
+        b"Date: Thu, 01 Jan 1970 00:00:00 GMT",
+    ],
+)
+def test_2_14_clocks_of_others_count_for_nothing(field: bytes, server: Server) -> None:
+    """A client or router that says when it sent a request, however wrongly, is answered like any other."""
+    answer = server.raw(request(one(), field, b"Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 200 OK") and b'"Adelie"' in answer
 
 
 def test_2_11_stuck_worker_is_replaced(models: Path) -> None:
@@ -202,15 +243,82 @@ def test_unix_socket_is_served(models: Path) -> None:
         ("--forwarder-headers X-FORWARDED-PATH", "forwarder_headers"),
         ("--proxy-protocol v1", "proxy_protocol"),
         ("--casefold-http-method", "casefold_http_method"),
+        ("--dirty-workers 1", "dirty_workers"),
+        ("--keep-alive 5", "keepalive"),
     ],
 )
 def test_2_15_unsafe_settings_end_the_start(flags: str, setting: str, models: Path) -> None:
     """A gunicorn setting that is not safe ends the start with a line that names it and where it came from."""
     env = environment(models, PORT=str(free_port()), GUNICORN_CMD_ARGS=flags)
-    ended = subprocess.run(START_LINE, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode != 0
-    last = (ended.stdout + ended.stderr).strip().splitlines()[-1]
+    status, last = started_in_vain(START_LINE, env)
+    assert status not in (None, 0)
     assert last.startswith(f"anyport: gunicorn's {setting} is ") and flags in last
+
+
+def test_2_15_unsafe_flags_end_the_start(models: Path) -> None:
+    """The same holds for a flag on the command line."""
+    line = [*START_LINE[:-1], "--worker-class", "gthread", START_LINE[-1]]
+    status, last = started_in_vain(line, environment(models, PORT=str(free_port())))
+    assert status not in (None, 0)
+    assert last.startswith("anyport: gunicorn's worker_class is ") and "--worker-class gthread" in last
+
+
+def test_2_15_what_the_platforms_inject_is_no_reason_to_end(models: Path) -> None:
+    """Heroku's and Render's own GUNICORN_CMD_ARGS start the service, and no access log is written."""
+    with running(models, GUNICORN_CMD_ARGS="--access-logfile - --preload", WEB_CONCURRENCY="1") as server:
+        assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
+        time.sleep(0.2)
+        assert not [line for line in server.lines() if line["logger"] == "gunicorn.access"]
+
+
+def started_in_vain(line: list[str], env: dict[str, str]) -> tuple[int | None, str]:
+    """Start a service that is to end by itself; return its status, None if it began to listen, and its last line."""
+    with subprocess.Popen(
+        line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        last = ""
+        for last in process.stdout:
+            if "Listening at" in last:
+                process.terminate()
+                process.communicate()
+                return None, last
+        return process.wait(), last
+
+
+def test_2_10_ending_worker_says_so_and_serves_on(models: Path) -> None:
+    """From SIGTERM on the service is not ready, but answers with `Connection: close`, and then ends in order."""
+    with running(models, WEB_CONCURRENCY="1", ANYPORT_LAME_DUCK_S="4") as server:
+        server.process.send_signal(signal.SIGTERM)
+        while (probe := server.request("GET", "/readyz"))[0] == 200:
+            time.sleep(0.01)
+        assert (probe[0], json.loads(probe[2])["type"]) == (503, "/problems/draining")
+        assert server.request("GET", "/livez")[0] == 200
+        status, headers, body = server.request("POST", "/predict", one(), {"Content-Type": "application/json"})
+        assert (status, headers["Connection"], json.loads(body)["predictions"]) == (200, "close", ["Adelie"])
+        assert server.process.wait(timeout=40) == 0
+
+
+def test_2_10_prediction_that_outlives_the_drain_is_answered(models: Path) -> None:
+    """A prediction that would keep the service beyond its time gets 503 and no reset, and nobody need be killed."""
+    line = [*START_LINE[:-1], "--graceful-timeout", "4", START_LINE[-1]]
+    with (
+        running(models, line, WEB_CONCURRENCY="1", SLOW_S="4", ANYPORT_LAME_DUCK_S="0") as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(server.predict, [[1, 2]], SLOW)
+        time.sleep(0.7)
+        assert server.stop() == 0
+        assert not any("SIGKILL" in line["message"] for line in server.lines())
+        status, document = asked.result()
+        assert (status, document["type"]) == (503, "/problems/draining")
+
+
+def test_2_13_preloading_loads_no_model(models: Path) -> None:
+    """Even where somebody switched preloading on, it is the workers that load the models and answer golden rows."""
+    with running(models, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS="--preload") as server:
+        loaded = [line["pid"] for line in server.lines() if line["message"].endswith(" answers now")]
+        assert loaded and server.process.pid not in loaded
 
 
 @pytest.mark.parametrize(("fault", "times"), [("reload", 3), ("restart", 3), ("recycle", 4)])

@@ -53,6 +53,7 @@ def await_workers(server: Server, workers: int) -> None:
     """Wait until every worker has loaded its models."""
     while sum("answers now" in line["message"] for line in server.lines()) < workers:
         time.sleep(0.05)
+    time.sleep(0.5)  # the last one has said so, and begins to accept
 
 
 def main(tries: int) -> int:

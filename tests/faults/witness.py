@@ -147,6 +147,7 @@ def reload(times: int, models: Path) -> Counter[str]:
     with running(models, WEB_CONCURRENCY="2") as server:
 
         def disturb() -> None:
+            await_loaded(server, 2)
             for turn in range(times):
                 server.process.send_signal(signal.SIGHUP)
                 await_loaded(server, 2 * (turn + 2))

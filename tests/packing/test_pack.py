@@ -479,7 +479,7 @@ def test_unseen_category_is_refused(forest: Fitted) -> None:
     assert caught.value.code == "invalid-instance"
 
 
-def test_float32_limit_is_found(forest: Fitted) -> None:
+def test_1_6_float32_limit_is_found(forest: Fitted) -> None:
     """A forest computes in float32, so a number beyond that is out of range, and the largest one is answered."""
     assert forest.feature("weight").largest == pytest.approx(3.4e38, rel=0.01)
     signature = forest.packed.manifest.signature

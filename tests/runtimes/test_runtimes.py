@@ -297,7 +297,7 @@ def test_examine_refuses_object_without_predict(runtime: str, dump: Callable[[An
 # joblib and pickle
 
 
-def test_joblib_asks_the_policy_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_3_17_joblib_asks_the_policy_first(capsys: pytest.CaptureFixture[str]) -> None:
     """Where pickles are not allowed nothing of the file runs."""
     with pytest.raises(UntrustedModel, match="ANYPORT_ALLOW_PICKLE"):
         load("joblib", b"cbuiltins\nprint\n(S'ran'\ntR.", policy=Policy(pickle=False))
@@ -416,20 +416,20 @@ def test_skops_serves_types_that_manifest_and_operator_trust() -> None:
     assert model.predict([[-1.0]]).tolist() == [False]
 
 
-def test_skops_refuses_type_that_the_manifest_does_not_list() -> None:
+def test_3_17_skops_refuses_type_that_the_manifest_does_not_list() -> None:
     """The types come from the manifest and not from the file, though the operator would trust the type."""
     with pytest.raises(UntrustedModel, match="manifest does not list"):
         load("skops", sign_file(), SERVED, Policy(skops_types=frozenset([SIGN])))
 
 
 @pytest.mark.parametrize("types", [(SIGN,), (SIGN, "os.system")])
-def test_skops_refuses_type_that_the_operator_does_not_trust(types: tuple[str, ...]) -> None:
+def test_3_17_skops_refuses_type_that_the_operator_does_not_trust(types: tuple[str, ...]) -> None:
     """What a manifest lists is not trusted for that."""
     with pytest.raises(UntrustedModel, match="not trusted"):
         load("skops", sign_file(), Source("it/1", types), Policy(skops_types=frozenset(types[1:])))
 
 
-def test_skops_needs_no_pickle() -> None:
+def test_3_17_skops_needs_no_pickle() -> None:
     """A skops file is loaded where pickles are not allowed."""
     assert load("skops", skops.io.dumps(nameless()), policy=Policy(pickle=False)).n_features_in_ == 2
 
@@ -499,7 +499,7 @@ def test_onnx_never_wraps_a_number() -> None:
         runtime.predict(table, False)
 
 
-def test_onnx_reads_no_file_beside_the_graph() -> None:
+def test_3_17_onnx_reads_no_file_beside_the_graph() -> None:
     """A graph whose weights lie in another file is refused, for that file was never verified."""
     weights = onnx.helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
     weights.ClearField("float_data")

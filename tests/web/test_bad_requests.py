@@ -62,7 +62,7 @@ def test_every_request_error_is_provoked() -> None:
 
 
 @pytest.mark.parametrize("depth", [50, 1_000, 100_000])
-def test_nesting_is_bounded(depth: int, client: FlaskClient) -> None:
+def test_1_4_nesting_is_bounded(depth: int, client: FlaskClient) -> None:
     """Nesting of any depth is a fault of the client; how deep the parser goes is up to the version of Python."""
     answer = client.post("/predict", data=b'{"instances": ' + b"[" * depth + b"]" * depth + b"}", headers=JSON)
     assert (answer.status_code, answer.json["type"]) in [

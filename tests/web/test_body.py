@@ -106,7 +106,7 @@ def test_body_is_read_in_blocks() -> None:
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 10**12, 10**18])
-def test_body_too_long_is_refused_unread(length: int) -> None:
+def test_1_1_body_too_long_is_refused_unread(length: int) -> None:
     """A declared length over the limit is refused before a byte is read, and told the limit."""
     error = refusal(untouched(), CONTENT_LENGTH=str(length))
     assert type(error) is PayloadTooLarge
@@ -115,7 +115,7 @@ def test_body_too_long_is_refused_unread(length: int) -> None:
 
 @pytest.mark.parametrize("received", [0, 1, 99])
 @pytest.mark.parametrize("at_most", [1, 10**9])
-def test_body_that_ends_early_is_refused(received: int, at_most: int) -> None:
+def test_1_1_body_that_ends_early_is_refused(received: int, at_most: int) -> None:
     """Fewer bytes than declared are refused, not predicted."""
     error = refusal(Stream(b"x" * received, at_most=at_most), CONTENT_LENGTH="100")
     assert type(error) is InvalidHeader
@@ -148,7 +148,7 @@ def test_body_that_ends_early_is_refused(received: int, at_most: int) -> None:
     ],
     ids=ascii,
 )
-def test_malformed_length_is_refused_unread(text: str) -> None:
+def test_1_1_malformed_length_is_refused_unread(text: str) -> None:
     """A Content-Length that is not plain digits is refused before a byte is read, and repeated in part only."""
     error = refusal(untouched(), CONTENT_LENGTH=text)
     assert type(error) is InvalidHeader
@@ -159,7 +159,7 @@ def test_malformed_length_is_refused_unread(text: str) -> None:
 @pytest.mark.parametrize(
     "error", [OSError("reset by 10.0.0.1"), ValueError("bad chunk"), TimeoutError(), RuntimeError("of the server")]
 )
-def test_broken_stream_is_the_requests_fault(error: Exception, headers: dict[str, str]) -> None:
+def test_1_2_broken_stream_is_the_requests_fault(error: Exception, headers: dict[str, str]) -> None:
     """Whatever a server raises for a broken body is a malformed request, without the server's words."""
     found = refusal(Stream(b"abc", error=error), **headers)
     assert type(found) is InvalidHeader
@@ -185,7 +185,7 @@ def test_chunked_body_is_read_whole(length: int, at_most: int) -> None:
 
 @pytest.mark.parametrize("at_most", [1, 7, 10**9])
 @pytest.mark.parametrize("length", [LIMIT + 1, LIMIT + 2, 10**6])
-def test_chunked_body_too_long_is_cut_off(length: int, at_most: int) -> None:
+def test_1_1_chunked_body_too_long_is_cut_off(length: int, at_most: int) -> None:
     """Of a chunked body at most one byte more than the limit is read before it is refused."""
     stream = Stream(b"x" * length, at_most=at_most)
     assert type(refusal(stream, **CHUNKED)) is PayloadTooLarge
@@ -195,7 +195,7 @@ def test_chunked_body_too_long_is_cut_off(length: int, at_most: int) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(length=st.integers(0, 300), limit=st.integers(1, 200), at_most=st.integers(1, 50), declared=st.integers(0, 300))
-def test_body_is_whole_or_refused(chunked: bool, length: int, limit: int, at_most: int, declared: int) -> None:
+def test_1_1_body_is_whole_or_refused(chunked: bool, length: int, limit: int, at_most: int, declared: int) -> None:
     """For any sizes, a body is whole or refused for the right reason, and never read beyond its end or the limit."""
     content, wanted = bytes(number % 251 for number in range(length)), length if chunked else declared
     stream = Stream(content, at_most=at_most)
@@ -224,7 +224,7 @@ def test_chunked_is_known_in_any_case(coding: str) -> None:
 @pytest.mark.parametrize(
     "coding", ["gzip", "gzip, chunked", "chunked, chunked", "identity", "chunked;x", "xchunked", "é"]
 )
-def test_other_transfer_coding_is_refused_unread(coding: str) -> None:
+def test_1_3_other_transfer_coding_is_refused_unread(coding: str) -> None:
     """Any other Transfer-Encoding than plain chunked is refused before a byte is read."""
     error = refusal(untouched(), HTTP_TRANSFER_ENCODING=coding)
     assert type(error) is InvalidHeader
@@ -242,7 +242,7 @@ def test_plain_body_stays_as_it_is(headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", " gzip "])
-def test_gzip_is_refused_unread_unless_accepted(coding: str) -> None:
+def test_1_3_gzip_is_refused_unread_unless_accepted(coding: str) -> None:
     """A compressed body is refused before a byte is read unless the operator accepts it."""
     error = refusal(untouched(), HTTP_CONTENT_ENCODING=coding, CONTENT_LENGTH="10")
     assert type(error) is UnsupportedContentEncoding
@@ -250,7 +250,7 @@ def test_gzip_is_refused_unread_unless_accepted(coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["deflate", "br", "zstd", "x-gzip", "gzip, gzip", "gzip,identity", "é" * 1000])
-def test_other_codings_are_refused_unread(coding: str) -> None:
+def test_1_3_other_codings_are_refused_unread(coding: str) -> None:
     """Every coding but one gzip is refused before a byte is read, also where gzip is accepted."""
     error = refusal(untouched(), accept_gzip=True, HTTP_CONTENT_ENCODING=coding, CONTENT_LENGTH="10")
     assert type(error) is UnsupportedContentEncoding
@@ -266,7 +266,7 @@ def test_gzip_is_decompressed_where_accepted(content: bytes, headers: dict[str, 
     assert read(Stream(body), accept_gzip=True, **GZIP, **headers, **length) == content
 
 
-def test_gzip_beyond_the_limit_is_refused() -> None:
+def test_1_3_gzip_beyond_the_limit_is_refused() -> None:
     """The limit holds after decompression too."""
     content = random.Random(0).randbytes(LIMIT)
     assert len(read(Stream(zipped(content[:-30])), accept_gzip=True, **GZIP, **CHUNKED)) == LIMIT - 30
@@ -276,21 +276,21 @@ def test_gzip_beyond_the_limit_is_refused() -> None:
     assert "the decompressed body has more than 1000 bytes" in error.detail
 
 
-def test_gzip_itself_is_limited() -> None:
+def test_1_3_gzip_itself_is_limited() -> None:
     """The limit holds before decompression too."""
     body = zipped(random.Random(0).randbytes(LIMIT + 100))
     assert type(refusal(untouched(), accept_gzip=True, CONTENT_LENGTH=str(len(body)), **GZIP)) is PayloadTooLarge
 
 
 @pytest.mark.parametrize("max_bytes", [10**6, 10**9])
-def test_gzip_bomb_is_refused(max_bytes: int) -> None:
+def test_1_3_gzip_bomb_is_refused(max_bytes: int) -> None:
     """A body that grows by more than a hundred times is refused, below the limit too."""
     error = refusal_of_gzip(zipped(bytes(900_000)), max_bytes=max_bytes)
     assert type(error) is InvalidContentEncoding
     assert f"grows by more than {MAX_RATIO} times" in error.detail
 
 
-def test_gzip_bomb_costs_little_memory() -> None:
+def test_1_3_gzip_bomb_costs_little_memory() -> None:
     """Of a body that would grow a thousandfold no more than a hundred times its size is ever made."""
     import tracemalloc
 
@@ -315,7 +315,7 @@ def test_gzip_at_the_ratio_is_taken() -> None:
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(min_size=1, max_size=200), st.data())
-def test_gzip_cut_anywhere_is_refused(content: bytes, data: st.DataObject) -> None:
+def test_1_3_gzip_cut_anywhere_is_refused(content: bytes, data: st.DataObject) -> None:
     """A gzip body that ends early, at whatever byte, is refused."""
     body = zipped(content)
     cut = data.draw(st.integers(0, len(body) - 1))
@@ -323,7 +323,7 @@ def test_gzip_cut_anywhere_is_refused(content: bytes, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("behind", [b"\x00", b"\x00" * 100, b"x", b"\n", zipped(b"{}"), zipped(b"")], ids=range(6))
-def test_gzip_with_bytes_behind_it_is_refused(behind: bytes) -> None:
+def test_1_3_gzip_with_bytes_behind_it_is_refused(behind: bytes) -> None:
     """Bytes behind the first member, another member among them, are refused."""
     error = refusal_of_gzip(zipped(b'{"instances": []}') + behind)
     assert type(error) is InvalidContentEncoding
@@ -343,6 +343,6 @@ def test_gzip_with_bytes_behind_it_is_refused(behind: bytes) -> None:
     ],
     ids=["plain", "magic", "flags", "zlib", "checksum", "size", "empty"],
 )
-def test_what_is_no_gzip_is_refused(body: bytes) -> None:
+def test_1_3_what_is_no_gzip_is_refused(body: bytes) -> None:
     """A body that is not gzip, or whose checksum or size is wrong, is refused."""
     assert type(refusal_of_gzip(body)) is InvalidContentEncoding

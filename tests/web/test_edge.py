@@ -183,7 +183,7 @@ def test_predict_takes_post_alone(client: FlaskClient, path: str, method: str) -
 
 
 @pytest.mark.parametrize("error", every_error())
-def test_every_problem_type_is_explained(client: FlaskClient, error: Any) -> None:
+def test_5_29_every_problem_type_is_explained(client: FlaskClient, error: Any) -> None:
     """The type of every problem is a path that explains it."""
     answer = client.get(f"/problems/{error.code}")
     assert answer.json == {"type": f"/problems/{error.code}", "title": error.title, "status": error.status}
@@ -353,7 +353,7 @@ def test_missing_host_is_refused_in_http_1_1(app: Flask, protocol: str, status: 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_unexpected_exception_is_told_nobody(client: FlaskClient, method: str) -> None:
+def test_5_29_unexpected_exception_is_told_nobody(client: FlaskClient, method: str) -> None:
     """An unexpected exception is a 500 problem without its text, its class or its place."""
     answer = client.open("/raises", method=method)
     assert_problem(answer, 500, "internal-error")
@@ -480,7 +480,9 @@ def test_prediction_is_logged_with_its_rows(client: FlaskClient, lines: Any) -> 
 
 
 @pytest.mark.parametrize("status", [200, 422])
-def test_log_holds_nothing_of_the_client(client: FlaskClient, caplog: pytest.LogCaptureFixture, status: int) -> None:
+def test_5_30_log_holds_nothing_of_the_client(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
     """No body, query, key or cookie is logged at any level."""
     caplog.set_level(logging.DEBUG)
     caplog.clear()

@@ -35,7 +35,7 @@ def client(models_dir: Path, make_app: Callable[..., Flask]) -> FlaskClient:
         ("/v1/models/birds/versions/1:predict", "birds/1"),
     ],
 )
-def test_each_is_addressed_by_its_path(path: str, answered_by: str, client: FlaskClient) -> None:
+def test_3_20_each_is_addressed_by_its_path(path: str, answered_by: str, client: FlaskClient) -> None:
     """Every model and version answers at its own path and says so; the default answers at /predict."""
     answer = client.post(path, json={"instances": [PENGUIN]})
     assert answer.headers["Anyport-Model"] == answered_by == f"{answer.json['model']}/{answer.json['version']}"
