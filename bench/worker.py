@@ -35,12 +35,14 @@ end
 """
 
 
-def commands(port: int) -> dict[str, list[str]]:
-    """The start line of each server."""
+def commands(port: int, folder: Path) -> dict[str, list[str]]:
+    """The start line of each server; without a file of its own gunicorn would read ours."""
+    plain = folder / "stock.py"
+    plain.touch()
     stock = ["--worker-class", "gthread", "--workers", str(WORKERS), "--threads", str(THREADS), "--keep-alive", "95"]
     return {
         "anyport": START_LINE,
-        "gthread": [*START_LINE[:3], *stock, "--bind", f"127.0.0.1:{port}", START_LINE[-1]],
+        "gthread": [*START_LINE[:3], "-c", str(plain), *stock, "--bind", f"127.0.0.1:{port}", START_LINE[-1]],
     }
 
 
@@ -51,7 +53,7 @@ def served(name: str) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         models = Path(shutil.copytree(ROOT / "models", Path(folder) / "models"))
         variables = {"WEB_CONCURRENCY": str(WORKERS), "ANYPORT_THREADS": str(THREADS)}
-        with running(models, commands(port)[name], port=port, **variables) as server:
+        with running(models, commands(port, Path(folder))[name], port=port, **variables) as server:
             assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
             yield server
 

@@ -21,6 +21,8 @@ MAX_TEXT = 256
 MAX_EXCEPTION = 8192
 MAX_WAITING = 10_000
 """How many lines wait for whoever reads the log before more are dropped."""
+GATHER_S = 0.05
+"""How long lines gather before they are written together."""
 FLUSH_S = 1.0
 MAX_DISTINCT = 1000
 """How many different warnings of libraries one process logs."""
@@ -79,7 +81,7 @@ class BackgroundHandler(logging.Handler):
         self._pid = os.getpid()
         self._lines: deque[str] = deque()
         self._dropped = 0
-        self._some = Event()
+        self._some, self._hurry = Event(), Event()
         self._writing = Lock()
         self._thread: Thread | None = None
 
@@ -98,6 +100,7 @@ class BackgroundHandler(logging.Handler):
 
     def _write(self) -> None:
         while self._some.wait():
+            self._hurry.wait(GATHER_S)  # to wake for each line would cost every request a turn of the interpreter
             self._some.clear()
             with self._writing:
                 self._empty()
@@ -112,12 +115,14 @@ class BackgroundHandler(logging.Handler):
 
     def flush(self) -> None:
         """Wait for what was logged to be written, but not for ever."""
+        self._hurry.set()
         until = time.monotonic() + FLUSH_S
         while self._pid == os.getpid() and time.monotonic() < until:
             if not self._lines and self._writing.acquire(timeout=FLUSH_S):
                 self._writing.release()
-                return
+                break
             time.sleep(0.001)
+        self._hurry.clear()
 
 
 def _dropped_record(number: int) -> logging.LogRecord:
