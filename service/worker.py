@@ -29,7 +29,15 @@ from service.board import Board
 from service.capacity import resident_mib
 from service.catalogue import Catalogue
 from service.connection import Connection, Running
-from service.errors import Draining, InsufficientMemory, Overloaded, PayloadTooLarge, RequestTimeout, ServiceError
+from service.errors import (
+    Draining,
+    InsufficientMemory,
+    InvalidHeader,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+)
 from service.framing import Chunks, Head, read_head
 from service.kernel import drop_new_connections, tidy_memory
 from service.settings import read_settings
@@ -310,8 +318,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             connection.received += data
             self._advance(connection)
         elif connection.received:
-            connection.ended = True  # a request that was cut: the app says so
-            self._hand(connection, len(connection.received), last=True)
+            connection.ended = True
+            self._refuse(connection, InvalidHeader("the request ended before its end; send the whole of it"))
         else:
             self._drop(connection)
 

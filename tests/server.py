@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.logs import GATHER_S
 from tests.conftest import ROOT
 
 START_LINE = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "service.wsgi:app"]
@@ -58,8 +59,10 @@ class Server:
             return received
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what it logged, one object a line."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Return what it logged, one object a line, once what was logged before has been written."""
+        time.sleep(2 * GATHER_S)
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def stop(self, sent: signal.Signals = signal.SIGTERM, *, group: bool = False) -> int:
         """Send a signal, to the whole process group as a terminal does where wanted, and return the exit status."""

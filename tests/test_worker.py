@@ -82,7 +82,8 @@ def test_2_9_slow_readers_hold_no_thread(server: Server) -> None:
         for client in slow:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(request(many))
-        assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
+        status, document = server.predict([PENGUIN])
+        assert (status, document.get("predictions")) == (200, ["Adelie"]), document
     finally:
         for client in slow:
             client.close()
