@@ -227,6 +227,8 @@ def bombs() -> Iterator[tuple[str, str, bytes]]:
     yield "45 unknown keys a row", "penguins", _fill('{"instances":[', json.dumps({str(i): 1 for i in range(45)}), "]}")
     yield "10,000 rows {} of 1000 optional", "wide", b'{"instances":[%b]}' % b",".join([b"{}"] * MAX_ROWS)
     header = ",".join(SIGNATURES["wide"].names)
+    yield r'x\na",..', "float", _fill('x\na",', "ab,", "", "")
+    yield r'x\na"\n..', "float", _fill('x\na"\n', "ab,", "", "")
     for item in (",", "\n", "1\n", "ab,", '"",', '"'):
         yield f"x\\n{item!r}..", "float", _fill("x\n", item, "", "")
     yield "x\\nan emoji, then ab,..", "float", _fill("x\n😀,", "ab,", "", "")

@@ -38,9 +38,10 @@ class Arrivals:
 
     def has_news(self) -> bool:
         """Whether a trial has ended since it was last asked."""
-        news = self._news.is_set()
-        self._news.clear()
-        return news
+        if not self._news.is_set():
+            return False
+        self._news.clear()  # news that comes now is seen by the look that follows
+        return True
 
     def require(self, manifest: Manifest, store: Store, spare: Store | None) -> None:
         """Let a package pass that was tried with success, and have one tried that was not.
@@ -54,7 +55,8 @@ class Arrivals:
         if not self.in_background:
             _prove(manifest, store, spare, self._terms)
             return
-        if self._running is not None and self._running.is_alive():
+        running = self._running
+        if running is not None and running.is_alive():
             if manifest.label in self._outcomes and self._outcomes[manifest.label] == (manifest, None):
                 return
             raise OnTrial(f"{manifest.label} waits for another package's trial to end")
@@ -76,7 +78,7 @@ class Arrivals:
             log.exception("%s could not be tried", manifest.label)
             error = PackageError(f"{manifest.label} could not be tried; the log says more")
         self._outcomes[manifest.label] = (manifest, error)
-        self._running = None
+        self._running = None  # this thread lives for a moment yet, and the next trial need not wait for it
         self._news.set()
 
 
@@ -95,6 +97,7 @@ def _prove(manifest: Manifest, store: Store, spare: Store | None, terms: Terms) 
 
 
 def adopt(spare: Store, store: Store, manifest: Manifest) -> None:
+    """Keep a copy of a package, where that is possible."""
     try:
         spare.adopt(store, manifest)
     except (OSError, PackageError) as error:

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -88,7 +89,7 @@ class Keeper:
         Thread(target=self._follow, args=(changed,), name="keeper", daemon=True).start()
 
     def _follow(self, changed: Callable[[], None]) -> None:
-        self._note = None if self._spare is None else self._note_loading(self._spare)
+        self._note_loading()
         while True:
             before = self._catalogue
             self.refresh()
@@ -99,30 +100,34 @@ class Keeper:
                 self._keep_spare()
             time.sleep(LOOK_S)
 
-    def _note_loading(self, spare: Store) -> Path | None:
+    def _note_loading(self) -> None:
         """Leave a note for as long as this process loads its first models; one of a dead process is a warning."""
-        notes = spare.folder.glob(f"{LOADING}*")
-        self._arrivals.wary = any(not Path("/proc", note.name.removeprefix(LOADING)).exists() for note in notes)
-        if self._arrivals.wary:
-            log.error("a worker has died while it loaded the models; each is tried in a process of its own first")
-        note = spare.folder / f"{LOADING}{os.getpid()}"
+        if self._spare is None:
+            return
         try:
-            note.touch()
+            self._arrivals.wary = bool(_notes_of_dead(self._spare))
+            self._note = self._spare.folder / f"{LOADING}{os.getpid()}"
+            self._note.touch()
         except OSError as error:
             log.warning("whoever dies while loading a model will not be noticed: %s", error.strerror)
-            return None
-        return note
+        if self._arrivals.wary:
+            log.error("a worker has died while it loaded the models; each is tried in a process of its own first")
 
     def forget_loading(self) -> None:
         """Take the note away: the models are loaded, or the process ends as it should before they are."""
-        if self._note is not None:
-            self._note.unlink(missing_ok=True)
+        note, self._note = self._note, None
+        if note is not None:
+            with suppress(OSError):  # then the next worker is wary without need
+                note.unlink(missing_ok=True)
 
     def _keep_spare(self) -> None:
         if self._spare is None or self._catalogue is None:
             return
         try:
             keep_spare(self._spare, self._store, self._catalogue)
+            if self._spare.versions():  # from now on whatever is not kept there is tried first, with or without a note
+                for note in _notes_of_dead(self._spare):
+                    note.unlink(missing_ok=True)
         except Exception:  # a full disk must not end the thread
             log.exception("the spare copies could not be kept")
 
@@ -182,6 +187,11 @@ def _tell(before: Catalogue, now: Catalogue) -> None:
     for label, error in now.stale.items():
         if label not in before.stale:
             log.error("%s goes on answering as it was: %s", label, error.detail)
+
+
+def _notes_of_dead(spare: Store) -> list[Path]:
+    notes = spare.folder.glob(f"{LOADING}*")
+    return [note for note in notes if not Path("/proc", note.name.removeprefix(LOADING)).exists()]
 
 
 def keep_spare(spare: Store, store: Store, catalogue: Catalogue) -> None:

@@ -92,7 +92,11 @@ class BackgroundHandler(logging.Handler):
         if len(self._lines) >= MAX_WAITING:
             self._dropped += 1
             return
-        self._lines.append(self.format(record))
+        try:
+            self._lines.append(self.format(record))
+        except Exception:  # a record that cannot be formatted is no fault of the request that logs it
+            self.handleError(record)
+            return
         if self._thread is None:
             self._thread = Thread(target=self._write, name="log", daemon=True)
             self._thread.start()

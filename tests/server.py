@@ -64,6 +64,13 @@ class Server:
         whole, _, _ = self.log.read_text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
 
+    def await_lines(self, ending: str, times: int) -> None:
+        """Wait until it has logged so many messages that end like this."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while sum(line["message"].endswith(ending) for line in self.lines()) < times:
+            assert time.monotonic() < deadline, f"{times} lines that end in {ending!r} did not come"
+            time.sleep(0.05)
+
     def stop(self, sent: signal.Signals = signal.SIGTERM, *, group: bool = False) -> int:
         """Send a signal, to the whole process group as a terminal does where wanted, and return the exit status."""
         if group:

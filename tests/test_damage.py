@@ -260,7 +260,9 @@ def answers_in(received: bytes) -> list[tuple[int, Any]]:
     answers = []
     while received:
         head, _, rest = received.partition(b"\r\n\r\n")
-        length = int(re.search(rb"\r\ncontent-length: (\d+)", head.lower())[1])  # type: ignore[index]
+        found = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
+        assert found, head
+        length = int(found[1])
         answers.append((int(head[9:12]), json.loads(rest[:length])))
         received = rest[length:]
     return answers

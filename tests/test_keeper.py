@@ -322,6 +322,24 @@ def test_3_19_arrival_that_crashes_harms_nobody(worker: Worker, models_dir: Path
     assert answers(worker.look()) == "penguins/4"
 
 
+@pytest.mark.parametrize("died", [True, False])
+def test_3_19_death_while_loading_is_noticed_once(
+    died: bool, store: Watched, spare: Store, trials: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a worker died while it loaded, the next one tries each package first; what answers then ends the alarm."""
+    holder = "999999999" if died else str(os.getppid())
+    (spare.folder / f".loading-{holder}").touch()
+    for warned in (died, False):
+        caplog.clear()
+        worker = Worker(store, spare)
+        worker.keeper._note_loading()
+        worker.look()
+        worker.keeper.forget_loading()
+        assert ("has died while it loaded" in caplog.text) == warned
+    assert trials == (["penguins/1", "penguins/2"] if died else [])
+    assert [path.name for path in spare.folder.glob(".loading-*")] == ([] if died else [f".loading-{holder}"])
+
+
 @pytest.mark.parametrize("case", DAMAGES)
 def test_3_19_broken_arrival_leaves_the_last_good_one(case: str, worker: Worker, models_dir: Path) -> None:
     """A newest version that arrives broken is a refusal, the one before goes on, and the mended one answers."""

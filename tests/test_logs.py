@@ -7,6 +7,7 @@ import logging
 import logging.config
 import os
 import re
+import select
 import sys
 from typing import Any
 
@@ -149,11 +150,26 @@ def test_5_30_logging_never_blocks() -> None:
     received = b""
     with open(reads, "rb", buffering=0) as pipe:
         while b"were not logged" not in received:
+            assert select.select([pipe], [], [], 10)[0], "no line tells of the dropped ones"
             received += pipe.read(1 << 20)
     os.close(writes)
     lines = [json.loads(line) for line in received.decode().splitlines()]
     dropped = int(lines[-1]["message"].split()[0])
     assert dropped > 0 and len(lines) - 1 + dropped == 3 * MAX_WAITING
+
+
+def test_5_30_line_that_cannot_be_formatted_raises_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """A record whose arguments do not fit its text costs that line, and not the request that logs it."""
+    reads, writes = os.pipe()
+    handler = BackgroundHandler(writes)
+    handler.setFormatter(JsonFormatter())
+    for message in ("%d", "plain"):
+        handler.handle(logging.LogRecord("a", logging.INFO, "", 1, message, ("x",) if "%" in message else (), None))
+    handler.flush()
+    os.close(writes)
+    with open(reads, "rb") as pipe:
+        assert [json.loads(line)["message"] for line in pipe] == ["plain"]
+    assert "Logging error" in capfd.readouterr().err
 
 
 def test_lines_are_written_after_a_fork() -> None:

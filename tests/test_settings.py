@@ -100,7 +100,7 @@ def test_settings_have_defaults() -> None:
 def test_settings_are_frozen() -> None:
     """Settings cannot be changed once they are read."""
     with pytest.raises(ValidationError):
-        read_settings().max_rows = 1  # type: ignore[misc]
+        read_settings().max_rows = 1
 
 
 @pytest.mark.parametrize(("variable", "text"), MISTYPED)

@@ -11,6 +11,7 @@ import click
 from service.commands.console import echo_json, plain_errors
 from service.errors import ServiceError, UnknownModel
 from service.manifest import Manifest
+from service.runtimes import Policy
 from service.settings import DEFAULT_PORT, Settings
 from service.store import Store
 
@@ -38,21 +39,19 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     @click.option("--default", "default", is_flag=True, help="Also make it the model that POST /predict asks.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     def activate(name: str, version: str | None, default: bool, as_json: bool) -> None:
-        """Choose the VERSION of model NAME that answers by default. Running workers take it up within a second.
+        """Choose the VERSION of model NAME that answers by default. Running workers take it up within a second; with
+        ANYPORT_SERVE=active, as soon as they have loaded it.
 
         A version whose files or libraries are not what its manifest says is refused, and nothing is changed.
         """
         if version is None and not default:
             raise click.UsageError("say a VERSION, or --default, or both")
         with plain_errors(as_json):
-            if version is not None and version in store.versions().get(name, []):
-                store.verify(store.manifest(name, version), settings.policy)
-            chosen = store.activate(name, version, default=default)
-            document = {"name": name, "active": chosen, "default": store.default() == name}
+            document = _activate(store, settings.policy, name, version, default=default)
         if as_json:
             echo_json(document)
         else:
-            click.echo(f"{name}/{chosen} is active" + (" and the default" if document["default"] else ""))
+            click.echo(f"{name}/{document['active']} is active" + (" and the default" if document["default"] else ""))
 
     @click.command("example")
     @click.argument("name", required=False)
@@ -70,6 +69,14 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     yield models
     yield activate
     yield example
+
+
+def _activate(store: Store, policy: Policy, name: str, version: str | None, *, default: bool) -> dict[str, Any]:
+    """Move the pointers, but not to a version that was altered; return what is active then."""
+    if version is not None and version in store.versions().get(name, []):
+        store.verify(store.manifest(name, version), policy)
+    chosen = store.activate(name, version, default=default)
+    return {"name": name, "active": chosen, "default": store.default() == name}
 
 
 def curl_line(manifest: Manifest, address: str, *, is_default: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from types import GenericAlias
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -48,9 +49,9 @@ class TypedJson:
         cells: list[Any] = [_cell_type(feature) for feature in signature.features]
         self._signature = signature
         self._row = _struct("Row", signature, cells)
-        self._inputs = _struct("Inputs", signature, [list[cell] for cell in cells])  # type: ignore[valid-type]
-        rows: Any = list[self._row | tuple[*cells]]  # type: ignore[name-defined,valid-type]
-        fields = {"instances": rows, "inputs": self._inputs, "parameters": Parameters}
+        self._inputs = _struct("Inputs", signature, [GenericAlias(list, cell) for cell in cells])
+        row: Any = self._row | GenericAlias(tuple, tuple(cells))
+        fields = {"instances": GenericAlias(list, row), "inputs": self._inputs, "parameters": Parameters}
         optional = [(name, kind | UnsetType, UNSET) for name, kind in fields.items()]
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", optional, forbid_unknown_fields=True))
 

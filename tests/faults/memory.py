@@ -68,13 +68,17 @@ def worst_bodies() -> list[tuple[str, bytes]]:
 
 def pss_mib(server: Server) -> float:
     """Proportional memory of the master and its workers."""
+    return _sum_mib([server.process.pid, *workers_of(server)], "smaps_rollup", "Pss:")
+
+
+def _sum_mib(pids: list[int], file: str, field: str) -> float:
     total = 0
-    for pid in [server.process.pid, *workers_of(server)]:
+    for pid in pids:
         try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
         except OSError:  # it has just ended
             continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(field))
     return total / 1024
 
 
@@ -126,20 +130,7 @@ def bodies(rounds: int, models: Path) -> tuple[Counter[str], float]:
 
 def own_mib(server: Server) -> float:
     """Memory that the workers have to themselves, the most of them that can be looked at."""
-    total = 0
-    for pid in workers_of(server):
-        try:
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        except OSError:  # it has just ended
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
-    return total / 1024
-
-
-def await_models(server: Server, workers: int) -> None:
-    """Wait until every worker has loaded both models."""
-    while sum("answers now" in line["message"] for line in server.lines()) < 2 * workers:
-        time.sleep(0.05)
+    return _sum_mib(workers_of(server), "status", "RssAnon:")
 
 
 def pack_sum(models: Path, name: str, model: Any) -> None:
@@ -178,7 +169,7 @@ def slope(requests: int, models: Path) -> tuple[Counter[str], float]:
                 counted.update(part)
 
     with running(models, WEB_CONCURRENCY="2", SLOW_S="0") as server:
-        await_models(server, 2)
+        server.await_lines("answers now", 4)  # two models in two workers
         ask(server, requests // 10)
         before = own_mib(server)
         ask(server, requests - requests // 10)
@@ -244,7 +235,7 @@ def leak(times: int, models: Path) -> tuple[Counter[str], float]:
     pack_sum(models, "leaky", LeakySum())
     limits = {"WEB_CONCURRENCY": "2", "ANYPORT_MEMORY_MIB": "200", "LEAK_MIB": str(LEAK_MIB)}
     with running(models, **limits) as server:
-        await_models(server, 2)
+        server.await_lines("answers now", 4)  # two models in two workers
         ended, peak_mib = threading.Event(), 0.0
         askers = [Asker(number, server.port, ended) for number in range(CLIENTS)]
         for asker in askers:

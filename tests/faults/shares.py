@@ -51,8 +51,7 @@ def answered(server: Server) -> list[dict[str, str]]:
 
 def await_workers(server: Server, workers: int) -> None:
     """Wait until every worker has loaded its models."""
-    while sum("answers now" in line["message"] for line in server.lines()) < workers:
-        time.sleep(0.05)
+    server.await_lines("answers now", workers)
     time.sleep(0.5)  # the last one has said so, and begins to accept
 
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -190,7 +190,7 @@ class Bystander(threading.Thread):
         super().__init__(daemon=True)
         self.server = server
         self.ended = threading.Event()
-        self.slowest_ms: Counter[str] = Counter()
+        self.slowest_ms: defaultdict[str, float] = defaultdict(float)
         self.counted: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -209,7 +209,7 @@ class Bystander(threading.Thread):
                 except OSError as error:
                     self.counted[f"lost ({type(error).__name__})"] += 1
                 elapsed_ms = 1000 * (time.monotonic() - began)
-                self.slowest_ms[path] = max(self.slowest_ms[path], elapsed_ms)  # type: ignore[assignment]
+                self.slowest_ms[path] = max(self.slowest_ms[path], elapsed_ms)
 
 
 @contextmanager

@@ -147,18 +147,12 @@ def reload(times: int, models: Path) -> Counter[str]:
     with running(models, WEB_CONCURRENCY="2") as server:
 
         def disturb() -> None:
-            await_loaded(server, 2)
+            server.await_lines("answers now", 2)
             for turn in range(times):
                 server.process.send_signal(signal.SIGHUP)
-                await_loaded(server, 2 * (turn + 2))
+                server.await_lines("answers now", 2 * (turn + 2))
 
         return watch(server.port, disturb)
-
-
-def await_loaded(server: Server, workers: int) -> None:
-    """Wait until so many workers, old ones too, have loaded their models."""
-    while sum("answers now" in line["message"] for line in server.lines()) < workers:
-        time.sleep(0.1)
 
 
 def recycle(times: int, models: Path) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -336,8 +337,7 @@ def test_pack_refuses_model_that_only_this_process_can_open(
         "from sklearn.linear_model import LinearRegression\n\n\nclass Own(LinearRegression):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import only_here  # type: ignore[import-not-found]
-
+    only_here = importlib.import_module("only_here")
     joblib.dump(only_here.Own().fit(rows()[["size"]], rows().price), tmp_path / "own.joblib")
     before = listing(models_dir)
     with pytest.raises(PackingError, match="fresh process.*'only_here'"):
