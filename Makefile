@@ -1,11 +1,13 @@
-# make serve | make test | make install | make lock | make format | make docs
+# make serve | make test | make test-platforms | make install | make lock | make format | make docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+TOOLS := $(VENV)/tools
+VENDORS := appengine awsebcli azure heroku honcho nginx pythonanywhere pyuwsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: serve test install lint types pytest format docs lock clean
+.PHONY: serve test install lint types pytest test-platforms format docs lock clean
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.installed
@@ -24,7 +26,11 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-dev $(VENV)/.gunicorn-source
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/vendors --ignore=tests/rehearsal
+
+# Programs that nobody here wrote read the deployment files, and every platform is rehearsed.
+test-platforms: $(VENV)/.installed-dev $(VENDORS:%=$(TOOLS)/%/.made)
+	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/vendors tests/rehearsal -q -n 2 --dist loadfile
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -63,6 +69,35 @@ $(VENV)/.gunicorn-source: requirements.txt | $(BIN)/python
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary gunicorn --require-hashes \
 	  --dest $(VENV)/gunicorn-source -r $(VENV)/gunicorn-source/pin.txt
 	@tar -xzf $(VENV)/gunicorn-source/gunicorn-*.tar.gz --strip-components=1 -C $(VENV)/gunicorn-source
+	@touch $@
+
+# Each of those programs has an environment of its own, because their pins conflict.
+$(TOOLS)/%/.made: tests/vendors/requirements/%.txt | $(BIN)/python
+	@echo "installing $< into $(TOOLS)/$*"
+	@rm -rf $(TOOLS)/$* && $(BIN)/python -m venv --without-pip $(TOOLS)/$*
+	@$(BIN)/python -m pip --python $(TOOLS)/$*/bin/python install --quiet --disable-pip-version-check \
+	  --no-compile --no-deps -r $<
+	@touch $@
+
+# Of the Heroku client one file is run, which imports nothing that must be installed.
+$(TOOLS)/heroku/.made: tests/vendors/requirements/heroku.txt
+	@echo "unpacking npm's heroku into $(TOOLS)/heroku"
+	@command -v npm >/dev/null || { \
+	  echo "anyport: npm is not installed; make test-platforms needs Node.js 20 or later"; exit 1; }
+	@rm -rf $(TOOLS)/heroku && mkdir -p $(TOOLS)/heroku
+	@npm pack --silent --pack-destination $(TOOLS)/heroku "$$(cat $<)" >/dev/null
+	@tar -xzf $(TOOLS)/heroku/heroku-*.tgz --strip-components=1 -C $(TOOLS)/heroku
+	@touch $@
+
+# The machine's nginx, else Debian's, unpacked but not installed: so nothing starts it.
+$(TOOLS)/nginx/.made:
+	@echo "linking or unpacking nginx into $(TOOLS)/nginx"
+	@rm -rf $(TOOLS)/nginx && mkdir -p $(TOOLS)/nginx
+	@if found=$$(PATH="$$PATH:/usr/sbin" command -v nginx); then ln -s "$$found" $(TOOLS)/nginx/nginx; else \
+	  cd $(TOOLS)/nginx && { apt-get -qq update; apt-get -qq download nginx; } >apt.log 2>&1; \
+	  dpkg-deb -x nginx_*.deb . 2>>apt.log && ln -s usr/sbin/nginx nginx; fi || true
+	@$(TOOLS)/nginx/nginx -v 2>/dev/null || { \
+	  echo "anyport: nginx could not be had; install it with: sudo apt install nginx"; exit 1; }
 	@touch $@
 
 $(BIN)/python:

@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         max_rows=chosen.max_rows,
         max_cells=chosen.max_cells,
         accept_gzip=chosen.gzip_requests,
+        client_hops=chosen.client_hops,
     )
     web.init_app(app, serving)
     return app

@@ -19,11 +19,13 @@ ServiceError
 │   ├── OnTrial, InvalidManifest, ChecksumMismatch, VersionSkew, MissingLibrary
 │   └── UnreadableModel, UntrustedModel, GoldenMismatch
 ├── PackingError             `flask pack` needs something else from its user
+├── PlatformError            a platform's file, tool or tree is not what a command needs
 └── SettingsError            an environment variable holds an unusable value
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -36,6 +38,12 @@ def shorten(text: str, limit: int = 60) -> str:
     """Cut text that came from outside to at most `limit` characters, without half surrogate pairs."""
     text = text[: limit + 1].encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ...?` where a name is nearly one that is known, else nothing."""
+    close = difflib.get_close_matches(name, list(known), 1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 @dataclass(frozen=True)
@@ -292,6 +300,13 @@ class PackingError(ServiceError):
 
     code = "packing-failed"
     title = "The model cannot be packed"
+
+
+class PlatformError(ServiceError):
+    """What a command for a platform needs is not there, or not as it must be."""
+
+    code = "platform-error"
+    title = "A platform cannot be served so"
 
 
 class SettingsError(ServiceError):

@@ -144,14 +144,21 @@ def _write_all(descriptor: int, data: bytes) -> None:
             return  # nobody reads the log any more, so there is nobody to tell
 
 
-def log_config(level: str) -> dict[str, Any]:
-    """Return the `logging.config` dictionary; gunicorn's own messages go the same way."""
+def log_config(level: str, *, in_background: bool = True) -> dict[str, Any]:
+    """Return the `logging.config` dictionary; gunicorn's own messages go the same way.
+
+    Args:
+        level: The least severity that is logged.
+        in_background: Whether a thread writes the lines; where there are no threads, whoever logs does.
+    """
+    at_once = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+    handler = {"()": BackgroundHandler} if in_background else at_once
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"once": {"()": Once}},
         "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stdout": {"()": BackgroundHandler, "formatter": "json"}},
+        "handlers": {"stdout": handler | {"formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stdout"]},
         "loggers": {
             "gunicorn.error": {"level": level.upper(), "handlers": ["stdout"], "propagate": False},

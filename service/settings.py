@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import SettingsError, shorten
@@ -75,10 +75,26 @@ class Settings(BaseSettings):
     )
     """Memory that the service may use, in MiB. By default the container's own limit."""
 
+    stop_grace_s: int = Field(
+        default=30,
+        ge=1,
+        le=3600,
+        validation_alias=AliasChoices("ANYPORT_STOP_GRACE_S", "WEBSITES_CONTAINER_STOP_TIME_LIMIT"),
+    )
+    """How long the platform waits between SIGTERM and SIGKILL, in seconds; the service ends before. Heroku and Render
+    wait 30; Azure waits as long as the second name says."""
+
+    client_hops: int = Field(default=0, ge=0, le=8)
+    """Which item of X-Forwarded-For, from the right, is the client's address: as many as there are trusted proxies.
+    With 0 the header is not believed."""
+
+    host: str = Field(default="0.0.0.0", pattern=r"^([0-9.]{7,15}|\[[0-9a-fA-F:]{2,39}\])$")
+    """Address to listen on where a port is given. `[::]` is IPv6 and IPv4, which Heroku's Fir wants."""
+
     port: int | None = Field(
         default=None, ge=1, le=65535, validation_alias=AliasChoices("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")
     )
-    """Port to listen on, at all addresses. The platforms set it; without it the service listens on 127.0.0.1:8000."""
+    """Port to listen on, at ANYPORT_HOST. The platforms set it; without it the service listens on 127.0.0.1:8000."""
 
     web_concurrency: int | None = Field(default=None, ge=1, le=64, validation_alias=AliasChoices("WEB_CONCURRENCY"))
     """Number of gunicorn workers. By default as many as processors and memory allow."""
@@ -86,6 +102,12 @@ class Settings(BaseSettings):
     web_concurrency_set_by: str | None = Field(default=None, validation_alias=AliasChoices("WEB_CONCURRENCY_SET_BY"))
     """Who set WEB_CONCURRENCY: a guess by Heroku's buildpack (`heroku/python`) knows nothing of the model and is passed
     over."""
+
+    cache_dir: Path = Path("~/.cache/anyport")
+    """Where `flask rehearse` keeps virtual environments, and `flask bundle` what it writes."""
+
+    verify_key: SecretStr | None = None
+    """The key that `flask verify` sends as a bearer token."""
 
     @field_validator("skops_trusted", mode="before")
     @classmethod
@@ -102,7 +124,12 @@ class Settings(BaseSettings):
     @property
     def bind(self) -> str:
         """The address to listen on. A platform that gives a port routes to it from outside; else this is a laptop."""
-        return f"0.0.0.0:{self.port}" if self.port else f"127.0.0.1:{DEFAULT_PORT}"
+        return f"{self.host}:{self.port}" if self.port else f"127.0.0.1:{DEFAULT_PORT}"
+
+    @property
+    def graceful_timeout_s(self) -> int:
+        """How long gunicorn waits for its workers to end: so that it has ended itself when the platform kills."""
+        return max(self.stop_grace_s - 5, 2)
 
     @property
     def workers(self) -> int | None:
@@ -145,7 +172,8 @@ def _check_names() -> None:
     for name in os.environ:
         if name.upper().startswith(PREFIX) and name not in known:
             plain = name.upper().removeprefix(PREFIX)
-            close = [plain] if plain in known else difflib.get_close_matches(name.upper(), known, 1, cutoff=0.8)
+            ours = {variable.removeprefix(PREFIX): variable for variable in known}
+            close = [ours[match] for match in difflib.get_close_matches(plain, ours, 1, cutoff=0.7)]
             hint = f"; did you mean {close[0]}?" if close else "."
             raise SettingsError(f"{shorten(name)} is not a setting{hint} README.md lists them under Settings")
 

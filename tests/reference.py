@@ -9,7 +9,9 @@ from typing import get_args
 import click
 
 from service.commands import make_commands
-from service.errors import PackageError, PackingError, SettingsError, every_error
+from service.errors import PackageError, PackingError, PlatformError, SettingsError, every_error
+from service.platforms.facts import platforms
+from service.platforms.story import comparison
 from service.settings import Settings, variables
 from tests.conftest import ROOT
 
@@ -18,10 +20,10 @@ PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def problems() -> str:
-    """The table of problem types; errors of packing and settings never reach a client."""
+    """The table of problem types; errors of packing, platforms and settings never reach a client."""
     lines = ["| type | status | when |", "|---|---|---|"]
     for error in every_error():
-        if not issubclass(error, PackageError | PackingError | SettingsError):
+        if not issubclass(error, PackageError | PackingError | PlatformError | SettingsError):
             lines.append(f"| `{error.code}` | {error.status} | {error.title} |")
     return "\n".join(lines)
 
@@ -49,7 +51,34 @@ def commands() -> str:
     return "```text\n" + "\n\n".join(blocks) + "\n```"
 
 
-PARTS: dict[str, Callable[[], str]] = {"problems": problems, "settings": settings, "commands": commands}
+def choice() -> str:
+    """The table of platforms, from their facts."""
+    rows = [comparison(platform) for platform in platforms().values()]
+    lines = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
+    return "\n".join([*lines, *(f"| {' | '.join(row.values())} |" for row in rows)])
+
+
+def deployment() -> str:
+    """The commands that bring the tree to each platform, from their facts."""
+    blocks = []
+    for platform in platforms().values():
+        deploy = platform.deploy
+        lines = [f"# {platform.title}: once; {deploy.tool} is from {deploy.install_tool}"]
+        lines += platform.commands(deploy.prepare, "my-app", "3.12")
+        console = platform.commands(deploy.console, "my-app", "3.12")
+        lines += ["# once, in a console there", *console] if console else []
+        lines += ["# each time", *platform.commands(deploy.push, "my-app", "3.12")]
+        blocks.append("\n".join(lines))
+    return "```sh\n" + "\n\n".join(blocks) + "\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "problems": problems,
+    "settings": settings,
+    "commands": commands,
+    "choice": choice,
+    "deployment": deployment,
+}
 
 
 def render(text: str) -> str:

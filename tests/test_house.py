@@ -27,7 +27,7 @@ ORDER = [
     {"arrivals"},
     {"survey"},
     {"keeper"},
-    {"web", "packing"},
+    {"web", "packing", "platforms"},
     {"settings", "framing", "board", "kernel", "answer", "gunicorn_check"},
     {"connection"},
     {"commands"},
@@ -85,7 +85,7 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
 
 
 CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today")}
-DATES = {"packing", "logs"}
+DATES = {"packing", "logs", "commands"}
 """Rooms that write down the date; none of them measures a time by it."""
 
 

@@ -28,7 +28,7 @@ def test_generated_parts_are_current() -> None:
 
 def blocks() -> list[tuple[str, str]]:
     """The code blocks of the user's path, in order."""
-    path = README.read_text().partition("## Start")[2].partition("## Requests")[0]
+    path = README.read_text().partition("## Start")[2].partition("## Deploy")[0]
     return BLOCK.findall(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from service.errors import SettingsError
 from service.settings import COMPUTE_THREADS, PREFIX, Settings, limit_compute_threads, read_settings, variables
@@ -29,11 +29,17 @@ READ = [
     ("ANYPORT_LAME_DUCK_S", "0", "lame_duck_s", 0),
     ("ANYPORT_MEMORY_MIB", "512", "memory_mib", 512),
     ("GAE_MEMORY_MB", "384", "memory_mib", 384),
+    ("ANYPORT_STOP_GRACE_S", "90", "stop_grace_s", 90),
+    ("WEBSITES_CONTAINER_STOP_TIME_LIMIT", "120", "stop_grace_s", 120),
+    ("ANYPORT_CLIENT_HOPS", "2", "client_hops", 2),
+    ("ANYPORT_HOST", "[::]", "host", "[::]"),
     ("AIP_HTTP_PORT", "8081", "port", 8081),
     ("SAGEMAKER_BIND_TO_PORT", "8082", "port", 8082),
     ("PORT", "8083", "port", 8083),
     ("WEB_CONCURRENCY", "3", "web_concurrency", 3),
     ("WEB_CONCURRENCY_SET_BY", "someone", "web_concurrency_set_by", "someone"),
+    ("ANYPORT_CACHE_DIR", "/srv/cache", "cache_dir", Path("/srv/cache")),
+    ("ANYPORT_VERIFY_KEY", "k", "verify_key", SecretStr("k")),
 ]
 MISTYPED = [
     ("ANYPORT_SERVE", "everything"),
@@ -49,6 +55,11 @@ MISTYPED = [
     ("ANYPORT_THREADS", "65"),
     ("ANYPORT_MEMORY_MIB", "63"),
     ("GAE_MEMORY_MB", "lots"),
+    ("ANYPORT_STOP_GRACE_S", "0"),
+    ("WEBSITES_CONTAINER_STOP_TIME_LIMIT", "a minute"),
+    ("ANYPORT_CLIENT_HOPS", "-1"),
+    ("ANYPORT_HOST", "0.0.0.0:80"),
+    ("ANYPORT_HOST", "::"),
     ("AIP_HTTP_PORT", "http"),
     ("SAGEMAKER_BIND_TO_PORT", "0"),
     ("PORT", "65536"),
@@ -191,6 +202,23 @@ def test_port_of_the_stronger_platform_wins(monkeypatch: pytest.MonkeyPatch, giv
     assert read_settings().bind == f"0.0.0.0:{port}"
 
 
+@pytest.mark.parametrize("host", ["[::]", "127.0.0.1"])
+def test_host_moves_the_address_of_a_given_port(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Heroku's Fir wants IPv6: ANYPORT_HOST takes the place of 0.0.0.0."""
+    monkeypatch.setenv("ANYPORT_HOST", host)
+    monkeypatch.setenv("PORT", "8001")
+    assert read_settings().bind == f"{host}:8001"
+
+
+@pytest.mark.parametrize(("grace_s", "graceful_s"), [(30, 25), (60, 55), (5, 2), (3, 2), (1, 2)])
+def test_2_10_gunicorn_ends_before_the_platform_kills(
+    monkeypatch: pytest.MonkeyPatch, grace_s: int, graceful_s: int
+) -> None:
+    """gunicorn gives up on its workers before the platform does, as far as there is time."""
+    monkeypatch.setenv("ANYPORT_STOP_GRACE_S", str(grace_s))
+    assert read_settings().graceful_timeout_s == graceful_s
+
+
 @pytest.mark.parametrize(("set_by", "workers"), [("heroku/python", None), ("me", 3), ("", 3)])
 def test_buildpack_guess_is_passed_over(monkeypatch: pytest.MonkeyPatch, set_by: str, workers: int | None) -> None:
     """WEB_CONCURRENCY counts unless Heroku's buildpack says that it is its own guess."""
@@ -237,5 +265,5 @@ def test_prefix_is_on_every_variable_of_ours() -> None:
     ours = {name for field in Settings.model_fields for name in variables(field) if name.startswith(PREFIX)}
     assert {variable for variable, *_ in READ} - ours == {
         *("GAE_MEMORY_MB", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"),
-        *("WEB_CONCURRENCY", "WEB_CONCURRENCY_SET_BY"),
+        *("WEB_CONCURRENCY", "WEB_CONCURRENCY_SET_BY", "WEBSITES_CONTAINER_STOP_TIME_LIMIT"),
     }

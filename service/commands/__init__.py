@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import click
 
-from service.commands import models, pack, predict
+from service.commands import deploy, models, pack, platforms, predict
 from service.settings import Settings
 
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
     """Make every command, with the operator's settings."""
-    for room in (pack, models, predict):
+    for room in (pack, models, predict, platforms, deploy):
         yield from room.make_commands(settings)

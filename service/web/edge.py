@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
 import time
@@ -13,9 +14,12 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from service import errors, logs
 from service.protocols import native
+from service.web.serving import serving
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+PEER = re.compile(r"([0-9.]+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9A-Fa-f:.]+)")
+"""An address as proxies write it, with a port or without."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -76,9 +80,27 @@ def _log(response: Response) -> None:
         "method": request.method,
         "route": route,
         "status": response.status_code,
+        "client": client_address(serving().client_hops),
         "milliseconds": round((time.perf_counter() - g.began) * 1000, 3),
     }
     log.info("%s %s %d", request.method[:16], route, response.status_code, extra={"facts": facts | g.facts})
+
+
+def client_address(hops: int) -> str:
+    """Return the address of whoever sent the request: what the last proxy that is trusted says, else who connected.
+
+    Only the last `hops` items of X-Forwarded-For were written by proxies of ours; what stands before them, a client may
+    have made up. Azure's front end writes a port too.
+    """
+    items = request.headers.get("X-Forwarded-For", "").split(",")
+    if 0 < hops <= len(items):
+        item = items[-hops].strip()
+        found = PEER.fullmatch(item)
+        try:
+            return str(ipaddress.ip_address(found[found.lastindex or 0] if found else item))
+        except ValueError:
+            pass  # no proxy writes this
+    return request.remote_addr or ""
 
 
 def problem(error: errors.ServiceError) -> Response:

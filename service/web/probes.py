@@ -41,5 +41,13 @@ def ready() -> Response:
     return response
 
 
+@bp.get("/_ah/warmup")
+@bp.get("/_ah/start")
+def warm() -> Response:
+    """Answer as /readyz does, once the models are loaded: App Engine sends traffic after that."""
+    serving().catalogue()
+    return ready()
+
+
 def _codes(errors: dict[str, ServiceError]) -> dict[str, str]:
     return {label: error.code for label, error in errors.items()}

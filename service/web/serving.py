@@ -20,6 +20,8 @@ class Serving:
     max_rows: int
     max_cells: int
     accept_gzip: bool
+    client_hops: int = 0
+    """Which item of X-Forwarded-For, from the right, is the client; 0 if none is to be believed."""
     draining: bool = False
     """Whether this worker was told to end; set by the worker."""
 

@@ -27,6 +27,8 @@ GET_PATHS = {
     "/livez": "/livez",
     "/healthz": "/healthz",
     "/readyz": "/readyz",
+    "/_ah/warmup": "/_ah/warmup",
+    "/_ah/start": "/_ah/start",
 }
 """A path for every rule that answers GET."""
 POST_PATHS = ["/predict", "/v1/models/penguins:predict", "/v1/models/penguins/versions/1:predict"]
@@ -461,7 +463,44 @@ def test_request_is_logged_once(client: FlaskClient, lines: Any, method: str, pa
     client.open(path, method=method, headers={"X-Request-ID": "id-1"})
     [found] = [line for line in lines() if "status" in line]
     assert found.pop("milliseconds") > 0
-    assert found == {"method": method} | facts
+    assert found == {"method": method, "client": "127.0.0.1"} | facts
+
+
+@pytest.mark.parametrize(
+    ("hops", "header", "client"),
+    [
+        (0, "203.0.113.9", "127.0.0.1"),
+        (1, None, "127.0.0.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "198.51.100.66, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.66, 203.0.113.9 , 10.0.0.1", "203.0.113.9"),
+        (2, "203.0.113.9", "127.0.0.1"),
+        (1, "203.0.113.9:54321", "203.0.113.9"),
+        (1, "2001:db8::9", "2001:db8::9"),
+        (1, "[2001:db8::9]:443", "2001:db8::9"),
+        (1, "[2001:db8::9]", "2001:db8::9"),
+        (1, "", "127.0.0.1"),
+        (1, "203.0.113.9,", "127.0.0.1"),
+        (1, "999.1.1.1", "127.0.0.1"),
+        (1, "a client", "127.0.0.1"),
+        (1, "203.0.113.9" + "9" * 9999, "127.0.0.1"),
+    ],
+)
+def test_4_24_client_is_what_the_last_trusted_proxy_says(
+    make_app: Callable[..., Flask], lines: Any, hops: int, header: str | None, client: str
+) -> None:
+    """The client's address is the N-th item from the right of X-Forwarded-For, which nobody outside can write."""
+    headers = {} if header is None else {"X-Forwarded-For": header}
+    make_app(client_hops=hops).test_client().get("/", headers=headers)
+    assert [line["client"] for line in lines() if "status" in line] == [client]
+
+
+@pytest.mark.parametrize("path", ["/_ah/warmup", "/_ah/start"])
+def test_warm_up_loads_the_models(make_app: Callable[..., Flask], models_dir: Any, path: str) -> None:
+    """App Engine's warm-up is answered once the models answer, and otherwise as /readyz is."""
+    assert make_app().test_client().get(path).status_code == 200
+    (models_dir / "penguins/1/model.joblib").write_bytes(b"x")
+    assert_problem(make_app().test_client().get(path), 503, "not-ready")
 
 
 def test_prediction_is_logged_with_its_rows(client: FlaskClient, lines: Any) -> None:

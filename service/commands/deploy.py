@@ -1,0 +1,174 @@
+"""`flask rehearse`, `flask verify`, `flask deploy`: boot it here as there, ask it there, and bring it there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+
+from service.commands.console import echo_json, plain_errors, tell
+from service.commands.platforms import ROOT, TRIAL, python_version
+from service.errors import PlatformError, shorten
+from service.manifest import Manifest
+from service.platforms.client import address_of
+from service.platforms.facts import Platform, chosen
+from service.platforms.preflight import preflight, survey_ground
+from service.platforms.rehearsal.rehearse import rehearse
+from service.platforms.report import Report, Scene
+from service.platforms.verify import verify
+from service.settings import Settings
+from service.store import Store
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def make_commands(settings: Settings) -> Iterator[click.Command]:
+    """Make the commands."""
+    cache = settings.cache_dir.expanduser()
+
+    @click.command("rehearse")
+    @click.argument("platform")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def run_rehearse(platform: str, as_json: bool) -> None:
+        """Boot here what PLATFORM, or each of `all`, would receive, as it would there, and say what was seen.
+
+        Exit status 1 if a scene fails. Works on Linux.
+        """
+        with plain_errors(as_json):
+            if not sys.platform.startswith("linux"):
+                raise PlatformError(
+                    "a rehearsal needs Linux, as the platforms do; on another system run it in a container"
+                )
+            reports = []
+            for one in chosen(platform):
+                if not as_json:
+                    click.echo(f"{one.title}")
+                tell("the first time, the libraries are installed: about a minute")
+                reports.append(rehearse(one, ROOT, cache, _quiet if as_json else _print_scene))
+                if not as_json:
+                    _print_end(reports[-1])
+        if as_json:
+            echo_json([report.document() for report in reports])
+        sys.exit(not all(report.passed for report in reports))
+
+    @click.command("verify")
+    @click.argument("url")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def run_verify(url: str, as_json: bool) -> None:
+        """Replay the golden rows of the active models against the live service at URL.
+
+        A key, where it wants one, is read from ANYPORT_VERIFY_KEY. Exit status 1 if anything differs.
+        """
+        with plain_errors(as_json):
+            report = _verify(settings, url, quiet=as_json)
+        if as_json:
+            echo_json(report.document())
+        else:
+            _print_end(report)
+        sys.exit(not report.passed)
+
+    @click.command("deploy")
+    @click.argument("platform")
+    @click.option("--name", required=True, help="The app's name at the platform.")
+    @click.option("--first", is_flag=True, help="Also run the commands that make the app, before.")
+    @click.option("--url", help="Where it answers afterwards; then verify it.")
+    @click.option("--dry-run", is_flag=True, help="Print the commands, and run none.")
+    def run_deploy(platform: str, name: str, first: bool, url: str | None, dry_run: bool) -> None:
+        """Preflight, then run PLATFORM's own commands, then verify."""
+        with plain_errors():
+            one = _one(platform)
+            if not NAME.fullmatch(name):
+                raise PlatformError(
+                    f"{shorten(name)!r} is no name of an app: small letters, digits and dashes, at most 63"
+                )
+            commands = _commands(one, name, first=first)
+            if dry_run:
+                click.echo(
+                    "\n".join([*commands, *(f"(in a console there) {line}" for line in _console(one, name, first))])
+                )
+                return
+            _check(one, settings)
+            for command in commands:
+                _run(one, command)
+            if first and one.deploy.console:
+                click.echo(f"now, in a console on {one.title}:")
+                click.echo("\n".join(_console(one, name)))
+                return
+            if url:
+                report = _verify(settings, url, quiet=False)
+                _print_end(report)
+                sys.exit(not report.passed)
+        click.echo(f"deployed; {one.deploy.address.format(name=name)}; then: flask verify URL")
+
+    yield run_rehearse
+    yield run_verify
+    yield run_deploy
+
+
+def _quiet(scene: Scene) -> None:
+    """Say nothing."""
+
+
+def _print_scene(scene: Scene) -> None:
+    mark = "ok    " if scene.passed else "FAILED"
+    click.echo(f"  {mark} {scene.name:<16} {scene.said}  [{scene.seconds:.1f} s]")
+
+
+def _print_end(report: Report) -> None:
+    for remark in report.remarks:
+        click.echo(f"  not as there: {remark}")
+    click.echo(f"  {report.subject}: {'passed' if report.passed else 'FAILED'}")
+
+
+def _active(settings: Settings) -> list[Manifest]:
+    store = Store(settings.models_dir)
+    found = [store.manifest(name, store.active(name)) for name in store.versions()]
+    if not found:
+        raise PlatformError(f"{settings.models_dir} holds no package, so nothing is known of what should be answered")
+    return found
+
+
+def _verify(settings: Settings, url: str, *, quiet: bool) -> Report:
+    key = settings.verify_key.get_secret_value() if settings.verify_key else None
+    return verify(url, address_of(url), _active(settings), key, _quiet if quiet else _print_scene)
+
+
+def _one(platform: str) -> Platform:
+    if platform == "all":
+        raise PlatformError("name one platform; `flask platforms` lists them")
+    return chosen(platform)[0]
+
+
+def _commands(platform: Platform, name: str, *, first: bool) -> list[str]:
+    deploy = platform.deploy
+    if first:
+        return platform.commands(deploy.prepare + (() if deploy.console else deploy.push), name, python_version())
+    return platform.commands(deploy.push, name, python_version())
+
+
+def _console(platform: Platform, name: str, first: bool = True) -> list[str]:
+    return platform.commands(platform.deploy.console if first else (), name, python_version())
+
+
+def _check(platform: Platform, settings: Settings) -> None:
+    if shutil.which(platform.deploy.tool) is None:
+        raise PlatformError(f"{platform.deploy.tool} is not installed; get it: {platform.deploy.install_tool}")
+    ground = survey_ground(ROOT, settings.policy, TRIAL, datetime.now(UTC).date())
+    errors = [finding for finding in preflight(platform, ground) if finding.level == "error"]
+    if errors:
+        raise PlatformError(f"{errors[0].id}: {errors[0].what}; see them all: flask preflight {platform.name}")
+
+
+def _run(platform: Platform, command: str) -> None:
+    click.echo(f"$ {command}")
+    status = subprocess.run(shlex.split(command), cwd=ROOT).returncode
+    if status:
+        raise PlatformError(
+            f"`{command}` ended with status {status}; what it said stands above, and nothing after it was run"
+        )

@@ -1,0 +1,288 @@
+"""Checks of single files that one platform or two read, by those platforms' own rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from service.errors import PlatformError
+from service.platforms.declared import EBEXTENSIONS, PROCFILE_LINE, load_yaml, options
+from service.platforms.findings import Candidate, Finding, Mend
+
+LINE = "gunicorn -c gunicorn.conf.py service.wsgi:app"
+PORTABLE_NAME = re.compile(r"[a-z0-9]+")
+ALONE_S = (
+    "docs.aws.amazon.com/elasticbeanstalk/latest/dg/platforms-linux-extend.html; heroku/cli load-foreman-procfile.js"
+)
+APP_YAML = {
+    "app_engine_apis", "automatic_scaling", "basic_scaling", "build_env_variables", "default_expiration", "entrypoint",
+    "env_variables", "error_handlers", "handlers", "inbound_services", "instance_class", "main", "manual_scaling",
+    "runtime", "service", "service_account", "vpc_access_connector",
+}  # fmt: skip
+"""Keys that mean something for Python 3. Source: cloud.google.com/appengine/docs/standard/reference/app-yaml."""
+RUNTIME = re.compile(r"python3(1[0-9])")
+SCALING = {"automatic_scaling", "basic_scaling", "manual_scaling"}
+INBOUND = {"mail", "mail_bounce", "rest", "warmup"}
+RENDER = {
+    "autoDeploy", "autoDeployTrigger", "branch", "buildCommand", "buildFilter", "disk", "domain", "domains", "envVars",
+    "healthCheckPath", "initialDeployHook", "ipAllowList", "maintenanceMode", "maxShutdownDelaySeconds", "name",
+    "numInstances", "plan", "preDeployCommand", "previewPlan", "previews", "region", "renderSubdomainPolicy", "repo",
+    "rootDir", "runtime", "scaling", "startCommand", "type",
+}  # fmt: skip
+"""Keys of a web service in render.yaml. Source: render.com/schema/render.yaml.json."""
+NAMESPACES = {
+    "aws:elasticbeanstalk:application:environment": None,
+    "aws:elasticbeanstalk:application:environmentsecrets": None,
+    "aws:elasticbeanstalk:application": {"Application Healthcheck URL"},
+    "aws:elasticbeanstalk:environment:process:default": {
+        "HealthCheckPath", "MatcherHTTPCode", "HealthCheckInterval", "HealthCheckTimeout", "HealthyThresholdCount",
+        "UnhealthyThresholdCount", "DeregistrationDelay", "Port", "Protocol", "StickinessEnabled",
+    },
+    "aws:elasticbeanstalk:environment": {"EnvironmentType", "LoadBalancerType", "ServiceRole", "LoadBalancerIsShared"},
+    "aws:elasticbeanstalk:environment:proxy": {"ProxyServer"},
+    "aws:elasticbeanstalk:environment:proxy:staticfiles": None,
+    "aws:elasticbeanstalk:container:python": {"WSGIPath", "NumProcesses", "NumThreads"},
+    "aws:elasticbeanstalk:cloudwatch:logs": {"StreamLogs", "DeleteOnTerminate", "RetentionInDays"},
+    "aws:elasticbeanstalk:command": {
+        "DeploymentPolicy", "Timeout", "BatchSizeType", "BatchSize", "IgnoreHealthCheck",
+    },
+    "aws:elasticbeanstalk:healthreporting:system": {"SystemType", "ConfigDocument", "EnhancedHealthAuthEnabled"},
+    "aws:autoscaling:asg": {"MinSize", "MaxSize", "Cooldown", "Availability Zones"},
+    "aws:autoscaling:launchconfiguration": {
+        "InstanceType", "IamInstanceProfile", "EC2KeyName", "SecurityGroups", "RootVolumeSize",
+    },
+}  # fmt: skip
+"""Namespaces and their options, None for any. Source: docs.aws.amazon.com command-options-general, -specific."""
+WSGI_PATH = re.compile(r"[\w.]+(:\w+)?")
+BODY_LIMIT = re.compile(r"^\s*client_max_body_size\s+(\d+)([kmg]?);", re.MULTILINE | re.IGNORECASE)
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def procfile(candidate: Candidate) -> Iterator[Finding]:
+    """Procfile is one line that Heroku and Elastic Beanstalk both read the same."""
+    text = candidate.upload.text("Procfile")
+    if text is None:
+        return
+    processes = [found[1] for line in text.splitlines() if (found := PROCFILE_LINE.fullmatch(line))]
+    web = [line for line in text.splitlines() if line.startswith("web:")]
+    mend = Mend("Procfile", f"{web[0]}\n") if web else None
+    others = sorted(set(processes) - {"web"})
+    if others:
+        yield candidate.error(
+            "procfile-process",
+            f"Procfile has {others[0]}: beside web:",
+            "Elastic Beanstalk runs it as a service that it starts again and again",
+            "take the line away; run such things by other means",
+            ALONE_S,
+            mend,
+        )
+    if len(processes) != len(text.splitlines()):
+        yield candidate.error(
+            "procfile-line",
+            "Procfile has a line that is a comment, empty, or no `name: command`",
+            "Elastic Beanstalk refuses the whole file",
+            "leave the one line web: ...",
+            ALONE_S,
+            mend,
+        )
+    if "\r" in text:
+        yield candidate.error(
+            "procfile-line",
+            "Procfile has Windows line ends",
+            "the command ends in a character of its own",
+            "write LF",
+            ALONE_S,
+            mend,
+        )
+
+
+def app_yaml(candidate: Candidate) -> Iterator[Finding]:
+    """app.yaml has only keys and values that App Engine takes, and a limit to what it may cost."""
+    try:
+        document = load_yaml("app.yaml", candidate.upload.text("app.yaml") or "")
+    except PlatformError:
+        return  # `line_readable` says so
+    if not isinstance(document, dict):
+        return
+    source = (
+        "google.appengine.api.appinfo of gcloud 578.0.0; cloud.google.com/appengine/docs/standard/reference/app-yaml"
+    )
+
+    def wrong(what: str, fix: str) -> Finding:
+        return candidate.error("app-yaml", what, "gcloud refuses it, or App Engine does not start", fix, source)
+
+    for key in sorted(document.keys() - APP_YAML):
+        yield wrong(f"app.yaml has the key {key!r}", "take it away")
+    if not RUNTIME.fullmatch(str(document.get("runtime"))):
+        yield wrong(f"app.yaml has runtime {document.get('runtime')!r}", "write python312")
+    for service in set(document.get("inbound_services") or ()) - INBOUND:
+        yield wrong(f"app.yaml has the inbound service {service!r}", f"only {', '.join(sorted(INBOUND))} exist")
+    if len(SCALING & document.keys()) > 1:
+        yield wrong("app.yaml has more than one way of scaling", "keep automatic_scaling")
+    scaling = document.get("automatic_scaling") or {}
+    if not {"basic_scaling", "manual_scaling"} & document.keys() and "max_instances" not in scaling:
+        yield candidate.error(
+            "no-cost-limit",
+            "app.yaml has no automatic_scaling.max_instances",
+            "a flood of requests becomes a bill",
+            "write max_instances: 4",
+            source,
+        )
+
+
+def ebextensions(candidate: Candidate) -> Iterator[Finding]:
+    """Every option of .ebextensions exists, and has a value of its form."""
+    source = "docs.aws.amazon.com/elasticbeanstalk/latest/dg/command-options-general.html"
+    for path in (file.path for file in candidate.upload.files if EBEXTENSIONS.fullmatch(file.path)):
+        try:
+            found = options(candidate.upload, path)
+        except PlatformError as error:
+            yield candidate.error(
+                "ebextensions", error.detail, "Elastic Beanstalk refuses the bundle", f"mend {path}", source
+            )
+            continue
+        for namespace, values in found.items():
+            yield from _options(candidate, path, namespace, values)
+
+
+def _options(candidate: Candidate, path: str, namespace: str, values: dict[str, Any]) -> Iterator[Finding]:
+    source = "docs.aws.amazon.com/elasticbeanstalk/latest/dg/command-options-general.html"
+    known = NAMESPACES.get(namespace, set())
+    for name in values:
+        if known is not None and name not in known:
+            yield candidate.error(
+                "unknown-option",
+                f"{path} sets {name} in {namespace}",
+                "Elastic Beanstalk refuses the deployment, or sets nothing",
+                f"known are: {', '.join(sorted(known)) or 'no options of such a namespace'}",
+                source,
+            )
+    wsgi_path = values.get("WSGIPath")
+    if wsgi_path is not None and (not WSGI_PATH.fullmatch(str(wsgi_path)) or str(wsgi_path).endswith(".py")):
+        yield candidate.error(
+            "wsgi-path",
+            f"{path} sets WSGIPath to {wsgi_path!r}",
+            "it is a module and a name, not a file; and Procfile wins over it",
+            "take it away, or write service.wsgi:application",
+            source,
+        )
+    path_value = values.get("HealthCheckPath")
+    if path_value is not None and path_value != candidate.platform.traffic.health_path:
+        yield candidate.warning(
+            "health-path",
+            f"{path} sets HealthCheckPath to {path_value!r}",
+            "only an answer of 200 without a redirect counts",
+            f"write {candidate.platform.traffic.health_path}",
+            source,
+        )
+
+
+def nginx_snippets(candidate: Candidate) -> Iterator[Finding]:
+    """nginx lets through every body that the service takes."""
+    found = [BODY_LIMIT.search(file.content.decode()) for file in candidate.upload.files if file.path.endswith(".conf")]
+    limits = [int(match[1]) * UNITS[match[2].lower()] for match in found if match]
+    taken = int(candidate.declared.environment.get("ANYPORT_MAX_BODY_BYTES", 4 * 2**20)) if candidate.readable() else 0
+    if not limits or min(limits) < taken:
+        told = f"{min(limits)} bytes" if limits else "1 MiB, which is nginx's own limit"
+        yield candidate.error(
+            "nginx-body-limit",
+            f"nginx takes bodies up to {told}, and the service up to {taken}",
+            "larger ones get nginx's own 413, as HTML",
+            "write client_max_body_size into .platform/nginx/conf.d/anyport.conf, a little above the service's limit",
+            "nginx.org/en/docs/http/ngx_http_core_module.html",
+        )
+
+
+def startup_file(candidate: Candidate) -> Iterator[Finding]:
+    """startup.txt is one line that begins with exec."""
+    text = candidate.upload.text("startup.txt")
+    if not text:
+        return
+    lines = text.splitlines()
+    source = "Azure-App-Service/ImageBuilder init_container.sh; microsoft/Oryx fsvalidation.go"
+
+    def wrong(what: str, why: str, good: str) -> Finding:
+        mend = Mend("startup.txt", f"{good}\n")
+        return candidate.error("startup-file", what, why, f"make the file the one line {good!r}", source, mend)
+
+    commands = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    line = commands[0].strip() if commands else f"exec {LINE}"
+    if len(lines) > 1 or lines[0].lstrip().startswith("#") or "\r" in text:
+        yield wrong("startup.txt has more than its one line", "Azure reads the first line alone, a comment too", line)
+    elif "'" in lines[0]:
+        yield wrong("startup.txt has a single quote", "Azure puts the line into single quotes", f"exec {LINE}")
+    elif not lines[0].startswith("exec "):
+        why = "a shell stays process 1 and swallows SIGTERM, so that requests are lost with each deployment"
+        yield wrong("startup.txt does not begin with exec", why, f"exec {lines[0]}")
+
+
+def wsgi_guess(candidate: Candidate) -> Iterator[Finding]:
+    """service/wsgi.py is there with `application`, which Azure runs where nobody set the startup file."""
+    text = candidate.upload.text("service/wsgi.py")
+    if text is None or not re.search(r"^(app = )?application\b.*=", text, re.MULTILINE):
+        yield candidate.error(
+            "no-application",
+            "service/wsgi.py does not define `application`",
+            "where nobody sets the startup file, Azure runs gunicorn with service.wsgi, which looks for that name",
+            "write `app = application = create_app(settings)`",
+            "microsoft/Oryx startupscriptgenerator python/frameworks.go",
+        )
+
+
+def render_yaml(candidate: Candidate) -> Iterator[Finding]:
+    """render.yaml has only keys that Render takes, with an address and a Python in full."""
+    try:
+        document = load_yaml("render.yaml", candidate.upload.text("render.yaml") or "")
+        services = document["services"]
+    except (PlatformError, TypeError, KeyError):
+        return  # `line_readable` says so
+    source = "render.com/schema/render.yaml.json; render-oss/skills (2026-08-18)"
+    for service in services:
+        for key in sorted(service.keys() - RENDER):
+            yield candidate.error(
+                "render-yaml",
+                f"render.yaml has the key {key!r}",
+                "Render refuses the blueprint",
+                "take it away",
+                source,
+            )
+        if "--bind" not in str(service.get("startCommand")) and "-b " not in str(service.get("startCommand")):
+            yield candidate.error(
+                "no-bind",
+                "startCommand gives no --bind",
+                "the GUNICORN_CMD_ARGS that Render injects binds another address, and beats gunicorn.conf.py",
+                "write gunicorn -c gunicorn.conf.py --bind 0.0.0.0:$PORT service.wsgi:app",
+                source,
+            )
+        for item in service.get("envVars") or ():
+            value = item.get("value")
+            if value is not None and not isinstance(value, str):
+                yield candidate.error(
+                    "render-yaml",
+                    f"the value of {item.get('key')} in render.yaml is not text",
+                    "Render refuses the blueprint",
+                    "put it in quotes",
+                    source,
+                )
+            if item.get("key") == "PYTHON_VERSION" and not re.fullmatch(r"3\.\d+\.\d+", str(value)):
+                yield candidate.error(
+                    "python-version-value",
+                    f"PYTHON_VERSION is {value!r}",
+                    "Render wants it in full and ends the build",
+                    'write "3.12.12"',
+                    source,
+                )
+
+
+def wsgi_file(candidate: Candidate) -> Iterator[Finding]:
+    """The WSGI file binds no port: the platform has its own server."""
+    text = candidate.upload.text(candidate.platform.start.file) or ""
+    if re.search(r"\.run\(", text):
+        yield candidate.error(
+            "own-server",
+            f"{candidate.platform.start.file} starts a server",
+            "the platform's own server never gets an answer: 504",
+            "take app.run() away",
+            "pythonanywhere/help_pages Flask504Error.md",
+        )

@@ -1,0 +1,107 @@
+"""What preflight finds, and what it looks at. A check never prints: it is a function from a candidate to findings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from service.errors import PlatformError
+from service.platforms.declared import Declared, declared
+from service.platforms.facts import Platform
+from service.platforms.upload import Upload
+
+PROBE_S = 120
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A mechanical fix of one file of the tree."""
+
+    path: str
+    text: str | None = None
+    """Its new text, where that changes."""
+
+    def apply(self, root: Path) -> None:
+        """Change the file; one without a new text becomes executable."""
+        if self.text is not None:
+            (root / self.path).write_text(self.text, newline="\n")
+        else:
+            (root / self.path).chmod(0o755)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that preflight found."""
+
+    id: str
+    """Stable: the platform's name, a dot, and the check's own name for it."""
+    level: Literal["error", "warning"]
+    what: str
+    why: str
+    fix: str
+    source: str
+    mend: Mend | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all platforms have in common: the checkout, the day, and what was measured once."""
+
+    root: Path
+    today: date
+    load_s: dict[str, float]
+    """How long each package takes to be opened and to answer its golden rows, by label."""
+
+
+class Candidate:
+    """A tree on its way to a platform: the checkout, the upload made of it, and that upload written down."""
+
+    def __init__(self, ground: Ground, upload: Upload, tree: Path) -> None:
+        self.ground, self.upload, self.tree = ground, upload, tree
+
+    @property
+    def platform(self) -> Platform:
+        """The platform that it is on its way to."""
+        return self.upload.platform
+
+    @cached_property
+    def declared(self) -> Declared:
+        """What the tree tells the platform.
+
+        Raises:
+            PlatformError: If that cannot be read.
+        """
+        return declared(self.upload)
+
+    def readable(self) -> bool:
+        """Whether what the tree tells the platform can be read; where not, one check says so and the others pass."""
+        try:
+            return bool(self.declared)
+        except PlatformError:
+            return False
+
+    def environment(self) -> dict[str, str]:
+        """What the service finds in its environment there."""
+        sizes, port = self.platform.sizes, self.platform.start.port
+        given = self.platform.environment(port or 0, Path("/tmp/socket"), sizes.size(sizes.default).memory_mib)
+        return given | (self.declared.environment if self.readable() else {})
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Python's in the upload, under the platform's environment and nothing else."""
+        variables = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"} | self.environment()
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.tree, env=variables, capture_output=True, text=True, timeout=PROBE_S
+        )
+
+    def error(self, name: str, what: str, why: str, fix: str, source: str, mend: Mend | None = None) -> Finding:
+        """Make a finding that will make the deployment fail, or do harm."""
+        return Finding(f"{self.platform.name}.{name}", "error", what, why, fix, source, mend)
+
+    def warning(self, name: str, what: str, why: str, fix: str, source: str, mend: Mend | None = None) -> Finding:
+        """Make a finding that is worth a look."""
+        return Finding(f"{self.platform.name}.{name}", "warning", what, why, fix, source, mend)

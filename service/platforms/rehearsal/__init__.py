@@ -1,0 +1,1 @@
+"""Rehearse: boot an upload here as its platform would, and say what was seen."""

@@ -1,0 +1,89 @@
+"""A platform's facts as text: one line each side by side, or one platform's whole story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from service.platforms.facts import Group, Platform, Size
+
+MARK = " (unconfirmed)"
+UNITS = {"_s": " s", "_mib": " MiB"}
+
+
+def told(group: Group, field: str, unit: str = "", absent: str = "not documented") -> str:
+    """Return a fact as text, marked where nobody confirms it."""
+    value: Any = getattr(group, field)
+    if value is None:
+        return absent
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text + (f" {unit}" if unit else "") + (MARK if field in group.unconfirmed else "")
+
+
+def comparison(platform: Platform) -> dict[str, str]:
+    """Return what helps to choose among platforms, by the column's title."""
+    smallest = platform.sizes.size(platform.sizes.default)
+    mark = MARK if "offered" in platform.sizes.unconfirmed else ""
+    return {
+        "platform": platform.title,
+        "best for": platform.choice.best_for,
+        "for nothing": told(platform.choice, "free"),
+        "sleeps": told(platform.choice, "sleeps"),
+        "memory": f"{smallest.memory_mib} MiB{mark}",
+        "a request may take": told(platform.limits, "request_s", "s"),
+        "a body may have": told(platform.limits, "body_mib", "MiB"),
+        "threads": "yes" if platform.start.threads else "no",
+        "growing": platform.choice.growing,
+    }
+
+
+def story(platform: Platform, python: str) -> Iterator[str]:
+    """Yield the lines of one platform's whole story; its commands are for an app `my-app` and this Python."""
+
+    def filled(templates: tuple[str, ...]) -> list[str]:
+        return platform.commands(templates, "my-app", python)
+
+    yield f"{platform.title}: {platform.choice.best_for}"
+    yield ""
+    yield from _group("Files", platform.upload)
+    yield from _group("Start", platform.start)
+    yield from _group("Limits", platform.limits)
+    yield from _group("Sizes", platform.sizes)
+    yield from _group("Python", platform.python)
+    yield from _group("Traffic", platform.traffic)
+    yield from _group("Choice", platform.choice)
+    yield f"Deploy ({platform.deploy.source}, {platform.deploy.checked})"
+    yield f"  the tool: {platform.deploy.tool}, from {platform.deploy.install_tool}"
+    yield from (f"  once: {command}" for command in filled(platform.deploy.prepare))
+    yield from (f"  once, in a console there: {command}" for command in filled(platform.deploy.console))
+    yield from (f"  each time: {command}" for command in filled(platform.deploy.push))
+    yield f"  the address: {filled((platform.deploy.address,))[0]}"
+    yield ""
+    yield "Traps"
+    for trap in platform.traps:
+        yield f"  {trap.what}"
+        yield f"    instead: {trap.instead} ({trap.source})"
+
+
+def _group(title: str, group: Group) -> Iterator[str]:
+    yield f"{title} ({group.source}, {group.checked})"
+    for field in type(group).model_fields:
+        if field not in Group.model_fields and getattr(group, field) not in (None, (), {}, ""):
+            label, unit = next(
+                ((field[: -len(end)], unit) for end, unit in UNITS.items() if field.endswith(end)), (field, "")
+            )
+            mark = MARK if field in group.unconfirmed else ""
+            yield f"  {label.replace('_', ' ')}: {_text(getattr(group, field))}{unit}{mark}"
+    yield ""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items())
+    if isinstance(value, Size):
+        return f"{value.name} {value.memory_mib} MiB"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "its own folder"

@@ -1,0 +1,210 @@
+"""The upload: exactly the files that a platform would receive, chosen by its own rules, and written as it wants them.
+
+git knows both git's commits and the patterns that ignore files are made of, so it is asked for both.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import PlatformError
+from service.platforms.facts import Platform
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The date of every file in an archive, so that the same tree makes the same bytes."""
+MIB = 2**20
+GCLOUD_DEFAULT = [".gcloudignore", ".git", ".gitignore", "__pycache__/", "/setup.cfg"]
+"""What gcloud leaves out by itself. Source: gcloud 578.0.0 command_lib/util/gcloudignore.py."""
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """One file of an upload."""
+
+    path: str
+    content: bytes
+    executable: bool
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a platform would receive."""
+
+    platform: Platform
+    files: tuple[Uploaded, ...]
+    """In the order of their paths."""
+
+    @property
+    def size_mib(self) -> float:
+        """The sum of the files."""
+        return sum(len(file.content) for file in self.files) / MIB
+
+    def text(self, path: str) -> str | None:
+        """Return a file's text, None if it is not uploaded."""
+        for file in self.files:
+            if file.path == path:
+                return file.content.decode("utf-8", "replace")
+        return None
+
+    def write_folder(self, folder: Path) -> None:
+        """Write the files into an empty folder."""
+        for file in self.files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.content)
+            target.chmod(0o755 if file.executable else 0o644)
+
+    def write_zip(self, target: Path) -> None:
+        """Write the files as an archive whose bytes depend on nothing else."""
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in self.files:
+                entry = zipfile.ZipInfo(file.path, EPOCH)
+                entry.create_system = 3  # Unix, which the next line is for
+                entry.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, file.content)
+
+
+def gather(platform: Platform, root: Path) -> Upload:
+    """Choose what a platform would receive of the tree in `root`.
+
+    Raises:
+        PlatformError: If it takes commits, and there are none.
+    """
+    files = RULES[platform.upload.rule](root, platform.upload.ignore_file)
+    return Upload(platform, tuple(sorted(files, key=lambda file: file.path)))
+
+
+def write(upload: Upload, out: Path) -> Path:
+    """Write an upload in the platform's form, in place of what `out` held.
+
+    Returns:
+        The folder or the archive.
+
+    Raises:
+        PlatformError: If `out` is a folder with something else in it.
+    """
+    note = out / ".anyport-bundle"
+    if out.is_dir() and any(out.iterdir()) and not note.exists():
+        raise PlatformError(f"{out} holds something else; name an empty folder with -o, or one that does not exist")
+    shutil.rmtree(out, ignore_errors=True)
+    if upload.platform.upload.form == "zip":
+        out.mkdir(parents=True)
+        note.touch()
+        upload.write_zip(out / f"{upload.platform.name}.zip")
+        return out / f"{upload.platform.name}.zip"
+    folder = out / upload.platform.name
+    folder.mkdir(parents=True)
+    note.touch()
+    upload.write_folder(folder)
+    return folder
+
+
+def committed(root: Path, ignore_file: str | None) -> list[Uploaded]:
+    """The files of the last commit, but for what the ignore file of that commit names."""
+    files: dict[str, Uploaded] = {}
+    with tarfile.open(fileobj=io.BytesIO(git(root, "archive", "--format=tar", "HEAD"))) as archive:
+        for member in archive:
+            try:
+                content = archive.extractfile(member) if member.isfile() or member.issym() else None
+            except KeyError as error:
+                raise PlatformError(f"{member.name} is a link to {member.linkname}, which is not committed") from error
+            if content is not None:
+                files[member.name] = Uploaded(member.name, content.read(), bool(member.mode & 0o100))
+    patterns = files[ignore_file].content.decode().splitlines() if ignore_file in files else []
+    return [files[path] for path in _without(list(files), patterns)]
+
+
+def gcloud(root: Path, ignore_file: str | None) -> list[Uploaded]:
+    """The working tree, but for what .gcloudignore names; without one, gcloud leaves out little."""
+    file = root / (ignore_file or "")
+    patterns = file.read_text().splitlines() if file.is_file() else GCLOUD_DEFAULT
+    return _read(root, _without(_paths(root, lambda name: name == ".git"), list(_included(root, patterns))))
+
+
+def beanstalk(root: Path, ignore_file: str | None) -> list[Uploaded]:
+    """The last commit; or, with .ebignore, the working tree but for what that names and a little that eb leaves out."""
+    file = root / (ignore_file or "")
+    if not file.is_file():
+        return committed(root, None)
+    paths = _paths(root, lambda name: ".elasticbeanstalk" in name)
+    kept = [path for path in paths if path != ignore_file and not path.endswith("~")]
+    return _read(root, _without(kept, file.read_text().splitlines()))
+
+
+def azure(root: Path, ignore_file: str | None) -> list[Uploaded]:
+    """The working tree, but for folders with `env` in their names, files named .env, and links."""
+    paths = _paths(root, lambda name: "env" in name, links=False)
+    return _read(root, [path for path in paths if Path(path).name != ".env"])
+
+
+RULES: dict[str, Callable[[Path, str | None], list[Uploaded]]] = {
+    "commits": committed,
+    "gcloudignore": gcloud,
+    "ebignore": beanstalk,
+    "azure": azure,
+}
+
+
+def git(root: Path, *arguments: str, given: bytes = b"", fine: tuple[int, ...] = (0,)) -> bytes:
+    """Ask git about a tree.
+
+    Raises:
+        PlatformError: If git is missing, or refuses.
+    """
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], input=given, capture_output=True)
+    except FileNotFoundError as error:
+        raise PlatformError("git is not installed; install it from https://git-scm.com/downloads") from error
+    if done.returncode not in fine:
+        said = done.stderr.decode(errors="replace").strip()
+        raise PlatformError(f"git {arguments[0]} in {root}: {said}; the platform takes what is committed")
+    return done.stdout
+
+
+def _paths(root: Path, left_out: Callable[[str], bool], *, links: bool = True) -> list[str]:
+    """Every file below a folder, but for what is in folders of certain names."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        links_to = [] if links else [name for name in folders if Path(folder, name).is_symlink()]
+        folders[:] = [name for name in folders if not left_out(name) and name not in links_to]
+        paths = [Path(folder, name) for name in names]
+        found += [path for path in paths if path.is_file() and (links or not path.is_symlink())]
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def _read(root: Path, paths: list[str]) -> list[Uploaded]:
+    return [Uploaded(path, (root / path).read_bytes(), os.access(root / path, os.X_OK)) for path in paths]
+
+
+def _without(paths: list[str], patterns: list[str]) -> list[str]:
+    """Leave out what patterns in git's way name."""
+    with tempfile.TemporaryDirectory() as name:
+        empty = Path(name)
+        git(empty, "init", "--quiet")
+        (empty / ".git" / "info").mkdir(exist_ok=True)
+        (empty / ".git" / "info" / "exclude").write_text("\n".join(patterns))
+        asked = ("-c", "core.excludesFile=", "check-ignore", "--no-index", "-z", "--stdin")
+        named = git(empty, *asked, given=b"".join(path.encode() + b"\0" for path in paths), fine=(0, 1))
+    ignored = set(named.decode().split("\0"))
+    return [path for path in paths if path not in ignored]
+
+
+def _included(root: Path, patterns: Iterable[str]) -> Iterator[str]:
+    """Put the patterns of other files in the place of gcloud's `#!include:` lines."""
+    for pattern in patterns:
+        if pattern.startswith("#!include:"):
+            other = root / pattern.removeprefix("#!include:").strip()
+            yield from other.read_text().splitlines() if other.is_file() else ()
+        else:
+            yield pattern
