@@ -60,7 +60,8 @@ threads = settings.threads
 # The heartbeat's limit.
 timeout = 120
 
-# Heroku and Render kill 30 s after SIGTERM (devcenter.heroku.com/articles/dynos, render.com/docs/deploys), others sooner.
+# Heroku and Render kill 30 s after SIGTERM (devcenter.heroku.com/articles/dynos, render.com/docs/deploys), others
+# sooner or later: ANYPORT_STOP_GRACE_S.
 graceful_timeout = settings.graceful_timeout_s
 
 # Heroku's router keeps a connection for up to 90 s and must not find it closed (heroku/python-getting-started).

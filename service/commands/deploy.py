@@ -167,7 +167,9 @@ def _check(platform: Platform, settings: Settings) -> None:
 
 def _run(platform: Platform, command: str) -> None:
     click.echo(f"$ {command}")
-    status = subprocess.run(shlex.split(command), cwd=ROOT).returncode
+    words = shlex.split(command)
+    program = [sys.executable, "-m", "flask"] if words[0] == "flask" else words[:1]
+    status = subprocess.run([*program, *words[1:]], cwd=ROOT).returncode
     if status:
         raise PlatformError(
             f"`{command}` ended with status {status}; what it said stands above, and nothing after it was run"

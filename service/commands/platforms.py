@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +82,8 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         --push uses PythonAnywhere's own client, which reads API_TOKEN and PYTHONANYWHERE_USERNAME.
         """
         with plain_errors(as_json):
+            if user and not platform.startswith("pythonanywhere"):
+                raise PlatformError(f"--push is PythonAnywhere's; for {platform} see: flask platforms {platform}")
             where = output or settings.cache_dir.expanduser() / "bundles"
             whole = output is not None and platform != "all"
             rows = [_bundle(one, where if whole else where / one.name) for one in chosen(platform)]
@@ -106,8 +108,6 @@ def python_version() -> str:
 
 
 def _push(platform: Platform, user: str, folder: Path, cache: Path) -> None:
-    if not platform.name.startswith("pythonanywhere"):
-        raise PlatformError(f"--push is PythonAnywhere's; for {platform.title} see: flask platforms {platform.name}")
     upload = uploads.gather(platform, ROOT)
     count = push(upload, folder, f"/home/{user}/anyport", cache / "pushed" / f"{user}.json", tell)
     click.echo(f"{count} files were brought to /home/{user}/anyport", err=True)
@@ -145,8 +145,12 @@ def _print_findings(found: list[Finding], mended: list[Finding], wanted: list[Pl
         click.echo(f"  why: {finding.why}\n  fix: {finding.fix}\n  source: {finding.source}")
     for platform in wanted:
         levels = [finding.level for finding in found if finding.id.startswith(f"{platform.name}.")]
-        errors, warnings = levels.count("error"), levels.count("warning")
-        click.echo(f"{platform.title}: {errors or 'no'} errors, {warnings or 'no'} warnings")
+        click.echo(f"{platform.title}: {_count(levels, 'error')}, {_count(levels, 'warning')}")
+
+
+def _count(levels: Sequence[str], level: str) -> str:
+    number = levels.count(level)
+    return f"{number or 'no'} {level}{'' if number == 1 else 's'}"
 
 
 def _print_comparison(found: list[Platform]) -> None:

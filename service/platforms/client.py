@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from service.errors import PlatformError
+from service.errors import PlatformError, shorten
 from service.manifest import Golden, Manifest
 
+HOST = re.compile(r"[A-Za-z0-9:._-]+")
+PRINTABLE = re.compile(r"[!-~]*")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -41,12 +44,13 @@ class Answer:
     headers: dict[str, str]
     body: bytes
 
-    def document(self) -> Any:
-        """Return the body as JSON, None if it is none."""
+    def document(self) -> dict[str, Any]:
+        """Return the body's JSON object, an empty one if it is none."""
         try:
-            return json.loads(self.body)
+            found = json.loads(self.body)
         except ValueError:
-            return None
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,21 @@ def address_of(url: str) -> Address:
     Raises:
         PlatformError: If it is no http or https URL.
     """
-    parts = urlsplit(url if "://" in url else f"https://{url}")
+    wrong = PlatformError(f"{shorten(url)!r} is not the address of a service, such as https://my-app.example")
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        host = (parts.hostname or "").encode("idna").decode()
+    except (ValueError, UnicodeError) as error:
+        raise wrong from error
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or not PRINTABLE.fullmatch(parts.path):
+        raise wrong
+    try:
+        port = {"https": 443, "http": 80}[parts.scheme] if parts.port is None else parts.port
     except ValueError as error:
-        raise PlatformError(f"{url!r} has no usable port") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise PlatformError(f"{url!r} is not the address of a service, such as https://my-app.example")
-    return Address(parts.hostname, port, tls=parts.scheme == "https", path=parts.path.rstrip("/"))
+        raise PlatformError(f"{shorten(url)!r} has no usable port") from error
+    if port == 0:
+        raise PlatformError(f"{shorten(url)!r} has no usable port")
+    return Address(host, port, tls=parts.scheme == "https", path=parts.path.rstrip("/"))
 
 
 def golden_body(golden: Golden, times: int = 1) -> bytes:
@@ -125,7 +136,7 @@ def mismatches(manifest: Manifest, answer: Answer, times: int = 1) -> Iterator[s
         yield f"{manifest.label}: status {answer.status}: {answer.body[:200].decode(errors='replace')}"
         return
     document = answer.document()
-    if not isinstance(document, dict) or document.get("version") != manifest.version:
+    if document.get("version") != manifest.version:
         yield f"{manifest.label}: the answer does not name version {manifest.version}"
         return
     expected = list(manifest.golden.predictions) * times
@@ -141,6 +152,8 @@ def mismatches(manifest: Manifest, answer: Answer, times: int = 1) -> Iterator[s
 def _agrees(golden: Golden, right: Any, got: Any) -> bool:
     if isinstance(right, tuple):
         return isinstance(got, list) and len(got) == len(right) and all(map(_agrees, [golden] * len(right), right, got))
-    if isinstance(right, float) and isinstance(got, int | float):
+    if isinstance(right, bool) or isinstance(got, bool):
+        return right is got
+    if isinstance(right, int | float) and isinstance(got, int | float):
         return math.isclose(got, right, rel_tol=golden.rtol, abs_tol=golden.atol)
     return bool(right == got)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from service.platforms.upload import Upload
 
 PROCFILE_LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 EBEXTENSIONS = re.compile(r"\.ebextensions/[^/]+\.config")
-SET = re.compile(r"""^os\.environ\.setdefault\(["'](\w+)["'], ["']([^"']*)["']\)""", re.MULTILINE)
+SET = re.compile(r"""^os\.environ(?:\.setdefault\(|\[)["'](\w+)["'](?:, |\] = )["']([^"']*)["']""", re.MULTILINE)
 ENVIRONMENT = "aws:elasticbeanstalk:application:environment"
 
 
@@ -27,6 +28,8 @@ class Declared:
     """As the platform's file spells it; None where no file of the tree says."""
     size: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    health_path: str | None = None
+    stop_s: float | None = None
 
 
 def declared(upload: Upload) -> Declared:
@@ -59,9 +62,9 @@ def load_yaml(path: str, text: str) -> Any:
     import yaml
 
     try:
-        twice = _twice(yaml.compose(text, yaml.SafeLoader))
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        twice = _twice(yaml.compose(text, yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise PlatformError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if twice:
         raise PlatformError(f"{path} has the key {twice!r} twice in one place; all but the last would be lost")
@@ -89,7 +92,8 @@ def _text(upload: Upload) -> str:
 
 
 def _python_file(upload: Upload) -> str | None:
-    return (upload.text(".python-version") or "").strip() or None
+    texts = (upload.text(path) for path in upload.platform.python.files)
+    return next((text.strip() for text in texts if text and text.strip()), None)
 
 
 def from_procfile(upload: Upload) -> Declared:
@@ -105,7 +109,8 @@ def _ebextensions(upload: Upload) -> dict[str, str]:
     values: dict[str, str] = {}
     if "ebextensions" in upload.platform.checks:
         for path in (file.path for file in upload.files if EBEXTENSIONS.fullmatch(file.path)):
-            values |= {name: str(value) for name, value in options(upload, path).get(ENVIRONMENT, {}).items()}
+            with suppress(PlatformError):  # a check of these files says so
+                values |= {name: str(value) for name, value in options(upload, path).get(ENVIRONMENT, {}).items()}
     return values
 
 
@@ -121,6 +126,8 @@ def options(upload: Upload, path: str) -> dict[str, dict[str, Any]]:
         values: dict[str, dict[str, Any]] = {}
         for item in found:
             name, value = item.get("option_name"), item.get("value")
+            if not isinstance(name, str):
+                raise PlatformError(f"{path}: an item of option_settings has no option_name")
             values.setdefault(str(item.get("namespace", ENVIRONMENT)), {})[str(name)] = value
         return values
     if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
@@ -135,7 +142,10 @@ def from_app_yaml(upload: Upload) -> Declared:
         raise PlatformError(
             "app.yaml has no entrypoint; write `entrypoint: gunicorn -c gunicorn.conf.py service.wsgi:app`"
         )
-    values = {name: str(value) for name, value in (document.get("env_variables") or {}).items()}
+    variables = document.get("env_variables") or {}
+    if not isinstance(variables, dict):
+        raise PlatformError("app.yaml: env_variables must map names to values")
+    values = {name: str(value) for name, value in variables.items()}
     return Declared(
         f"exec {document['entrypoint']}", str(document.get("runtime", "")), document.get("instance_class"), values
     )
@@ -154,13 +164,26 @@ def from_first_line(upload: Upload) -> Declared:
 def from_render_yaml(upload: Upload) -> Declared:
     """`startCommand`, `plan` and `envVars` of the first web service in render.yaml."""
     document = load_yaml("render.yaml", _text(upload))
-    services = document.get("services", []) if isinstance(document, dict) else []
-    web = next((service for service in services if isinstance(service, dict) and service.get("type") == "web"), None)
+    web = next(web_services(document), None)
     if web is None or not isinstance(web.get("startCommand"), str):
         raise PlatformError("render.yaml has no service of type web with a startCommand")
-    pairs = [item for item in web.get("envVars") or [] if isinstance(item, dict)]
+    variables = web.get("envVars") or []
+    if not isinstance(variables, list):
+        raise PlatformError("render.yaml: envVars must be a list")
+    pairs = [item for item in variables if isinstance(item, dict)]
     values = {str(item.get("key")): str(item.get("value")) for item in pairs if "value" in item}
-    return Declared(web["startCommand"], values.pop("PYTHON_VERSION", None), web.get("plan"), values)
+    python = values.pop("PYTHON_VERSION", None)
+    stop_s = web.get("maxShutdownDelaySeconds")
+    known_s = float(stop_s) if isinstance(stop_s, int) else None
+    return Declared(web["startCommand"], python, web.get("plan"), values, web.get("healthCheckPath"), known_s)
+
+
+def web_services(document: Any) -> Iterator[dict[str, Any]]:
+    """Yield the web services of a render.yaml that was read."""
+    services = document.get("services") if isinstance(document, dict) else None
+    for service in services if isinstance(services, list) else []:
+        if isinstance(service, dict) and service.get("type") == "web":
+            yield service
 
 
 def from_wsgi_file(upload: Upload) -> Declared:

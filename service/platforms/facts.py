@@ -130,6 +130,8 @@ class Python(Group):
 
     offered: tuple[str, ...]
     chosen_by: str
+    files: tuple[str, ...] = (".python-version",)
+    """Files that choose one, the strongest first; where the platform reads none, what the tree asks for."""
 
 
 class Traffic(Group):
@@ -167,7 +169,7 @@ class Deploy(Group):
     prepare: tuple[str, ...]
     """Once, from nothing."""
     console: tuple[str, ...] = ()
-    """Once too, in a console on the platform."""
+    """Once too, on the platform: in a console there, or on its pages."""
     push: tuple[str, ...]
     """Each time."""
     address: str

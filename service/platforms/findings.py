@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from service.errors import PlatformError
 from service.platforms.declared import Declared, declared
@@ -16,6 +17,14 @@ from service.platforms.facts import Platform
 from service.platforms.upload import Upload
 
 PROBE_S = 120
+
+
+def number(text: str | None, default: float) -> float:
+    """Return a setting as a number; the default where there is none, or one that the service refuses itself."""
+    try:
+        return float(text) if text is not None else default
+    except ValueError:
+        return default
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class Candidate:
 
     def __init__(self, ground: Ground, upload: Upload, tree: Path) -> None:
         self.ground, self.upload, self.tree = ground, upload, tree
+        self.known: dict[str, Any] = {}
+        """What was asked of the upload already, by the name of the check that asked."""
 
     @property
     def platform(self) -> Platform:
@@ -91,12 +102,25 @@ class Candidate:
         given = self.platform.environment(port or 0, Path("/tmp/socket"), sizes.size(sizes.default).memory_mib)
         return given | (self.declared.environment if self.readable() else {})
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of Python's in the upload, under the platform's environment and nothing else."""
+    def ask(self, code: str, *arguments: str) -> tuple[Any, str]:
+        """Run Python in the upload, under the platform's environment and nothing else.
+
+        Returns:
+            The document that it prints last, or None and why there is none.
+        """
         variables = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"} | self.environment()
-        return subprocess.run(
-            [sys.executable, *command], cwd=self.tree, env=variables, capture_output=True, text=True, timeout=PROBE_S
-        )
+        command = [sys.executable, "-c", code, *arguments]
+        try:
+            child = subprocess.run(
+                command, cwd=self.tree, env=variables, capture_output=True, text=True, timeout=PROBE_S
+            )
+        except subprocess.TimeoutExpired:
+            return None, f"it did not end within {PROBE_S} s"
+        try:
+            return json.loads(child.stdout.strip().splitlines()[-1]), ""
+        except (ValueError, IndexError):
+            said = child.stderr.strip().splitlines()
+            return None, said[-1] if said else f"it ended with status {child.returncode} and said nothing"
 
     def error(self, name: str, what: str, why: str, fix: str, source: str, mend: Mend | None = None) -> Finding:
         """Make a finding that will make the deployment fail, or do harm."""

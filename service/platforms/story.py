@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from service.platforms.facts import Group, Platform, Size
@@ -16,24 +16,26 @@ def told(group: Group, field: str, unit: str = "", absent: str = "not documented
     value: Any = getattr(group, field)
     if value is None:
         return absent
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text + (f" {unit}" if unit else "") + (MARK if field in group.unconfirmed else "")
+    return _text(value) + (f" {unit}" if unit else "") + _mark(group, field)
+
+
+def _mark(group: Group, *fields: str) -> str:
+    return MARK if set(fields) & set(group.unconfirmed) else ""
 
 
 def comparison(platform: Platform) -> dict[str, str]:
     """Return what helps to choose among platforms, by the column's title."""
     smallest = platform.sizes.size(platform.sizes.default)
-    mark = MARK if "offered" in platform.sizes.unconfirmed else ""
     return {
         "platform": platform.title,
-        "best for": platform.choice.best_for,
+        "best for": told(platform.choice, "best_for"),
         "for nothing": told(platform.choice, "free"),
         "sleeps": told(platform.choice, "sleeps"),
-        "memory": f"{smallest.memory_mib} MiB{mark}",
+        "memory": f"{smallest.memory_mib} MiB{_mark(platform.sizes, 'offered')}",
         "a request may take": told(platform.limits, "request_s", "s"),
         "a body may have": told(platform.limits, "body_mib", "MiB"),
-        "threads": "yes" if platform.start.threads else "no",
-        "growing": platform.choice.growing,
+        "threads": told(platform.start, "threads"),
+        "growing": told(platform.choice, "growing"),
     }
 
 
@@ -52,17 +54,21 @@ def story(platform: Platform, python: str) -> Iterator[str]:
     yield from _group("Python", platform.python)
     yield from _group("Traffic", platform.traffic)
     yield from _group("Choice", platform.choice)
-    yield f"Deploy ({platform.deploy.source}, {platform.deploy.checked})"
-    yield f"  the tool: {platform.deploy.tool}, from {platform.deploy.install_tool}"
-    yield from (f"  once: {command}" for command in filled(platform.deploy.prepare))
-    yield from (f"  once, in a console there: {command}" for command in filled(platform.deploy.console))
-    yield from (f"  each time: {command}" for command in filled(platform.deploy.push))
-    yield f"  the address: {filled((platform.deploy.address,))[0]}"
+    yield from _deploy(platform, filled)
     yield ""
     yield "Traps"
     for trap in platform.traps:
         yield f"  {trap.what}"
         yield f"    instead: {trap.instead} ({trap.source})"
+
+
+def _deploy(platform: Platform, filled: Callable[[tuple[str, ...]], list[str]]) -> Iterator[str]:
+    deploy = platform.deploy
+    yield f"Deploy ({deploy.source}, {deploy.checked})"
+    yield f"  the tool: {deploy.tool}{_mark(deploy, 'tool')}, from {deploy.install_tool}{_mark(deploy, 'install_tool')}"
+    for title, field in (("once", "prepare"), ("once, in a console there", "console"), ("each time", "push")):
+        yield from (f"  {title}: {command}{_mark(deploy, field)}" for command in filled(getattr(deploy, field)))
+    yield f"  the address: {filled((deploy.address,))[0]}{_mark(deploy, 'address', 'settings')}"
 
 
 def _group(title: str, group: Group) -> Iterator[str]:
@@ -72,7 +78,7 @@ def _group(title: str, group: Group) -> Iterator[str]:
             label, unit = next(
                 ((field[: -len(end)], unit) for end, unit in UNITS.items() if field.endswith(end)), (field, "")
             )
-            mark = MARK if field in group.unconfirmed else ""
+            mark = _mark(group, field)
             yield f"  {label.replace('_', ' ')}: {_text(getattr(group, field))}{unit}{mark}"
     yield ""
 

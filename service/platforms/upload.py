@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from service.errors import PlatformError
 from service.platforms.facts import Platform
@@ -23,6 +25,7 @@ from service.platforms.facts import Platform
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every file in an archive, so that the same tree makes the same bytes."""
 MIB = 2**20
+INCLUDE = re.compile(r"#\s*!include:\s*(\S.*?)\s*")
 GCLOUD_DEFAULT = [".gcloudignore", ".git", ".gitignore", "__pycache__/", "/setup.cfg"]
 """What gcloud leaves out by itself. Source: gcloud 578.0.0 command_lib/util/gcloudignore.py."""
 
@@ -111,32 +114,31 @@ def write(upload: Upload, out: Path) -> Path:
 
 
 def committed(root: Path, ignore_file: str | None) -> list[Uploaded]:
-    """The files of the last commit, but for what the ignore file of that commit names."""
-    files: dict[str, Uploaded] = {}
-    with tarfile.open(fileobj=io.BytesIO(git(root, "archive", "--format=tar", "HEAD"))) as archive:
-        for member in archive:
-            try:
-                content = archive.extractfile(member) if member.isfile() or member.issym() else None
-            except KeyError as error:
-                raise PlatformError(f"{member.name} is a link to {member.linkname}, which is not committed") from error
-            if content is not None:
-                files[member.name] = Uploaded(member.name, content.read(), bool(member.mode & 0o100))
-    patterns = files[ignore_file].content.decode().splitlines() if ignore_file in files else []
-    return [files[path] for path in _without(list(files), patterns)]
+    """What a clone of the last commit holds, but for what its ignore file names; there `!` takes nothing back."""
+    git(root, "rev-parse", "HEAD")
+    top, inside = git(root, "rev-parse", "--show-toplevel", "--show-prefix").decode().split("\n")[:2]
+    with tempfile.TemporaryDirectory() as name:
+        git(root, "clone", "--quiet", "--depth=1", "--", f"file://{quote(top)}", name)
+        tree = Path(name, inside)
+        file = tree / (ignore_file or "")
+        patterns = file.read_text().splitlines() if file.is_file() else []
+        paths = _paths(tree, lambda name: name == ".git")
+        return _read(tree, _without(paths, [pattern for pattern in patterns if not pattern.startswith("!")]))
 
 
 def gcloud(root: Path, ignore_file: str | None) -> list[Uploaded]:
     """The working tree, but for what .gcloudignore names; without one, gcloud leaves out little."""
     file = root / (ignore_file or "")
-    patterns = file.read_text().splitlines() if file.is_file() else GCLOUD_DEFAULT
-    return _read(root, _without(_paths(root, lambda name: name == ".git"), list(_included(root, patterns))))
+    patterns = list(_included(root, file.read_text().splitlines())) if file.is_file() else GCLOUD_DEFAULT
+    named = _without([".git/HEAD"], patterns) == []  # asked first, because it may be large
+    return _read(root, _without(_paths(root, lambda name: named and name == ".git"), patterns))
 
 
 def beanstalk(root: Path, ignore_file: str | None) -> list[Uploaded]:
-    """The last commit; or, with .ebignore, the working tree but for what that names and a little that eb leaves out."""
+    """`git archive`; or, with .ebignore, the working tree but for what that names and a little that eb leaves out."""
     file = root / (ignore_file or "")
     if not file.is_file():
-        return committed(root, None)
+        return _archive(root)
     paths = _paths(root, lambda name: ".elasticbeanstalk" in name)
     kept = [path for path in paths if path != ignore_file and not path.endswith("~")]
     return _read(root, _without(kept, file.read_text().splitlines()))
@@ -172,15 +174,41 @@ def git(root: Path, *arguments: str, given: bytes = b"", fine: tuple[int, ...] =
     return done.stdout
 
 
-def _paths(root: Path, left_out: Callable[[str], bool], *, links: bool = True) -> list[str]:
-    """Every file below a folder, but for what is in folders of certain names."""
+def _archive(root: Path) -> list[Uploaded]:
     found = []
-    for folder, folders, names in os.walk(root):
-        links_to = [] if links else [name for name in folders if Path(folder, name).is_symlink()]
-        folders[:] = [name for name in folders if not left_out(name) and name not in links_to]
-        paths = [Path(folder, name) for name in names]
-        found += [path for path in paths if path.is_file() and (links or not path.is_symlink())]
-    return [path.relative_to(root).as_posix() for path in found]
+    with tarfile.open(fileobj=io.BytesIO(git(root, "archive", "--format=tar", "HEAD"))) as archive:
+        for member in archive:
+            try:
+                content = archive.extractfile(member) if member.isfile() or member.issym() else None
+            except KeyError as error:
+                raise PlatformError(f"{member.name} is a link to {member.linkname}, which is not committed") from error
+            if content is not None:
+                found.append(Uploaded(member.name, content.read(), bool(member.mode & 0o100)))
+    return found
+
+
+def _paths(root: Path, left_out: Callable[[str], bool], *, links: bool = True) -> list[str]:
+    """Every file below a folder, but for what is in folders of certain names; links are followed, or left out.
+
+    Raises:
+        PlatformError: If a link leads nowhere.
+    """
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=links):
+        here = [Path(folder, name) for name in folders if not left_out(name)]
+        folders[:] = [path.name for path in here if not path.is_symlink() or (links and _leads_down(path))]
+        for path in (Path(folder, name) for name in names):
+            if path.is_symlink() and links and not path.exists():
+                where = path.relative_to(root).as_posix()
+                raise PlatformError(f"{where} is a link to {os.readlink(path)}, which is not uploaded")
+            if path.is_file() and (links or not path.is_symlink()):
+                found.append(path.relative_to(root).as_posix())
+    return found
+
+
+def _leads_down(link: Path) -> bool:
+    """Whether a link to a folder does not lead back to one that it is in."""
+    return link.resolve() not in link.parent.resolve().parents and link.resolve() != link.parent.resolve()
 
 
 def _read(root: Path, paths: list[str]) -> list[Uploaded]:
@@ -203,8 +231,8 @@ def _without(paths: list[str], patterns: list[str]) -> list[str]:
 def _included(root: Path, patterns: Iterable[str]) -> Iterator[str]:
     """Put the patterns of other files in the place of gcloud's `#!include:` lines."""
     for pattern in patterns:
-        if pattern.startswith("#!include:"):
-            other = root / pattern.removeprefix("#!include:").strip()
+        if directive := INCLUDE.fullmatch(pattern):
+            other = root / directive[1]
             yield from other.read_text().splitlines() if other.is_file() else ()
         else:
             yield pattern

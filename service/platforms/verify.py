@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from service.errors import PlatformError
 from service.manifest import Manifest
-from service.platforms.client import JSON, Address, golden_body, golden_path, mismatches
+from service.platforms.client import JSON, PRINTABLE, Address, golden_body, golden_path, mismatches
 from service.platforms.report import Failed, Report, Scene
 
 SAMPLES = 20
@@ -26,28 +28,36 @@ def verify(
         watch: Called with each scene as it ends.
     """
     report = Report(subject, watch=watch)
+    if key is not None and not PRINTABLE.fullmatch(key):
+        raise PlatformError("ANYPORT_VERIFY_KEY holds something that no header can carry; give the key alone")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with report.scene("alive") as said:
+        with _scene(report, "alive") as said:
             said.append(_alive(address))
-        with report.scene("ready") as said:
+        with _scene(report, "ready") as said:
             said.append(_ready(address))
         for manifest in manifests:
-            with report.scene(f"golden rows of {manifest.label}") as said:
+            with _scene(report, f"golden rows of {manifest.label}") as said:
                 said.append(_golden(address, manifest, headers))
         if manifests:
-            with report.scene("latency") as said:
+            with _scene(report, "latency") as said:
                 said.append(_latency(address, manifests[0], headers, report))
     except Failed:
         pass  # the scene that failed is in the report
     return report
 
 
+@contextmanager
+def _scene(report: Report, name: str) -> Iterator[list[str]]:
+    with report.scene(name) as said:
+        try:
+            yield said
+        except OSError as error:
+            raise Failed(f"there is no answer: {error}") from error
+
+
 def _alive(address: Address) -> str:
-    try:
-        answer = address.ask("GET", "/livez")
-    except OSError as error:
-        raise Failed(f"there is no answer: {error}") from error
+    answer = address.ask("GET", "/livez")
     if answer.status in (301, 302, 307, 308):
         raise Failed(f"it redirects to {answer.headers.get('location')}; give that address")
     if answer.status != 200 or answer.document() != {"alive": True}:
@@ -58,10 +68,11 @@ def _alive(address: Address) -> str:
 def _ready(address: Address) -> str:
     answer = address.ask("GET", "/readyz")
     if answer.status != 200:
-        raise Failed(f"GET /readyz answers {answer.status}: {(answer.document() or {}).get('detail', '')}")
-    document = answer.document() or {}
-    stale = ", ".join(document.get("stale", {})) or "none"
-    return f"GET /readyz answers 200; stale: {stale}"
+        raise Failed(f"GET /readyz answers {answer.status}: {answer.document().get('detail', '')}")
+    stale = answer.document().get("stale")
+    if not isinstance(stale, dict):
+        raise Failed("GET /readyz is answered 200, and not by this service")
+    return f"GET /readyz answers 200; stale: {', '.join(stale) or 'none'}"
 
 
 def _golden(address: Address, manifest: Manifest, headers: dict[str, str]) -> str:

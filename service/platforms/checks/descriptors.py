@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from service.errors import PlatformError
-from service.platforms.declared import EBEXTENSIONS, PROCFILE_LINE, load_yaml, options
-from service.platforms.findings import Candidate, Finding, Mend
+from service.platforms.declared import EBEXTENSIONS, PROCFILE_LINE, load_yaml, options, web_services
+from service.platforms.findings import Candidate, Finding, Mend, number
 
 LINE = "gunicorn -c gunicorn.conf.py service.wsgi:app"
 PORTABLE_NAME = re.compile(r"[a-z0-9]+")
@@ -54,6 +55,15 @@ NAMESPACES = {
     },
 }  # fmt: skip
 """Namespaces and their options, None for any. Source: docs.aws.amazon.com command-options-general, -specific."""
+MASKED = {"InstanceType", "IamInstanceProfile", "ServiceRole"}
+"""Options that `eb create` always sets itself."""
+EXTENSIONS = {
+    "option_settings", "Resources", "Conditions", "Mappings", "Outputs", "Parameters", "packages", "sources", "files",
+    "users", "groups", "commands", "container_commands", "services",
+}  # fmt: skip
+"""Keys of a file in .ebextensions. Source: docs.aws.amazon.com/elasticbeanstalk/latest/dg/ebextensions.html."""
+ON_TOP = {"buildSources", "databases", "envVarGroups", "previews", "projects", "services", "ungrouped", "version"}
+"""Keys of render.yaml itself. Source: render.com/schema/render.yaml.json."""
 WSGI_PATH = re.compile(r"[\w.]+(:\w+)?")
 BODY_LIMIT = re.compile(r"^\s*client_max_body_size\s+(\d+)([kmg]?);", re.MULTILINE | re.IGNORECASE)
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -77,10 +87,10 @@ def procfile(candidate: Candidate) -> Iterator[Finding]:
             ALONE_S,
             mend,
         )
-    if len(processes) != len(text.splitlines()):
+    if len(processes) != len(text.splitlines()) or processes.count("web") > 1:
         yield candidate.error(
             "procfile-line",
-            "Procfile has a line that is a comment, empty, or no `name: command`",
+            "Procfile has a line that is a comment, empty, a second web:, or no `name: command`",
             "Elastic Beanstalk refuses the whole file",
             "leave the one line web: ...",
             ALONE_S,
@@ -132,25 +142,48 @@ def app_yaml(candidate: Candidate) -> Iterator[Finding]:
 
 
 def ebextensions(candidate: Candidate) -> Iterator[Finding]:
-    """Every option of .ebextensions exists, and has a value of its form."""
-    source = "docs.aws.amazon.com/elasticbeanstalk/latest/dg/command-options-general.html"
+    """Every option of .ebextensions exists and has a value of its form, and a deployment leaves the service up."""
+    policies = []
     for path in (file.path for file in candidate.upload.files if EBEXTENSIONS.fullmatch(file.path)):
         try:
+            document = load_yaml(path, candidate.upload.text(path) or "")
             found = options(candidate.upload, path)
         except PlatformError as error:
-            yield candidate.error(
-                "ebextensions", error.detail, "Elastic Beanstalk refuses the bundle", f"mend {path}", source
-            )
+            yield _refused(candidate, error.detail, f"mend {path}")
             continue
+        for key in sorted(document.keys() - EXTENSIONS):
+            yield _refused(candidate, f"{path} has the key {key!r}", "take it away, or mend its spelling")
         for namespace, values in found.items():
+            policies += [value for name, value in values.items() if name == "DeploymentPolicy"]
             yield from _options(candidate, path, namespace, values)
+    if set(policies) <= {"AllAtOnce"}:
+        yield candidate.error(
+            "in-place-deployment",
+            "no file of .ebextensions sets a DeploymentPolicy other than AllAtOnce",
+            "every deployment answers 502 until the service has started",
+            "set it to RollingWithAdditionalBatch or Immutable in aws:elasticbeanstalk:command",
+            "docs.aws.amazon.com/elasticbeanstalk/latest/dg/using-features.rolling-version-deploy.html",
+        )
+
+
+def _refused(candidate: Candidate, what: str, fix: str) -> Finding:
+    source = "docs.aws.amazon.com/elasticbeanstalk/latest/dg/ebextensions.html"
+    return candidate.error("ebextensions", what, "Elastic Beanstalk refuses the bundle", fix, source)
 
 
 def _options(candidate: Candidate, path: str, namespace: str, values: dict[str, Any]) -> Iterator[Finding]:
     source = "docs.aws.amazon.com/elasticbeanstalk/latest/dg/command-options-general.html"
     known = NAMESPACES.get(namespace, set())
     for name in values:
-        if known is not None and name not in known:
+        if name in MASKED:
+            yield candidate.error(
+                "masked-option",
+                f"{path} sets {name}",
+                "what `eb create` and the console set is stronger, so that it has no effect",
+                f"say it there: {candidate.platform.sizes.change}",
+                "docs.aws.amazon.com/elasticbeanstalk/latest/dg/command-options.html",
+            )
+        elif known is not None and name not in known:
             yield candidate.error(
                 "unknown-option",
                 f"{path} sets {name} in {namespace}",
@@ -180,14 +213,15 @@ def _options(candidate: Candidate, path: str, namespace: str, values: dict[str, 
 
 def nginx_snippets(candidate: Candidate) -> Iterator[Finding]:
     """nginx lets through every body that the service takes."""
-    found = [BODY_LIMIT.search(file.content.decode()) for file in candidate.upload.files if file.path.endswith(".conf")]
-    limits = [int(match[1]) * UNITS[match[2].lower()] for match in found if match]
-    taken = int(candidate.declared.environment.get("ANYPORT_MAX_BODY_BYTES", 4 * 2**20)) if candidate.readable() else 0
+    paths = [file.path for file in candidate.upload.files if re.fullmatch(r"\.platform/nginx/.*\.conf", file.path)]
+    found = [BODY_LIMIT.search(candidate.upload.text(path) or "") for path in paths]
+    limits = [int(match[1]) * UNITS[match[2].lower()] or math.inf for match in found if match]  # 0 is no limit
+    taken = number(candidate.environment().get("ANYPORT_MAX_BODY_BYTES"), 4 * 2**20)
     if not limits or min(limits) < taken:
-        told = f"{min(limits)} bytes" if limits else "1 MiB, which is nginx's own limit"
+        told = f"{min(limits):.0f} bytes" if limits else "1 MiB, which is nginx's own limit"
         yield candidate.error(
             "nginx-body-limit",
-            f"nginx takes bodies up to {told}, and the service up to {taken}",
+            f"nginx takes bodies up to {told}, and the service up to {taken:.0f}",
             "larger ones get nginx's own 413, as HTML",
             "write client_max_body_size into .platform/nginx/conf.d/anyport.conf, a little above the service's limit",
             "nginx.org/en/docs/http/ngx_http_core_module.html",
@@ -207,14 +241,15 @@ def startup_file(candidate: Candidate) -> Iterator[Finding]:
         return candidate.error("startup-file", what, why, f"make the file the one line {good!r}", source, mend)
 
     commands = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    line = commands[0].strip() if commands else f"exec {LINE}"
+    line = commands[0].strip() if commands and "'" not in commands[0] else LINE
+    line = line if line.startswith("exec ") else f"exec {line}"
     if len(lines) > 1 or lines[0].lstrip().startswith("#") or "\r" in text:
         yield wrong("startup.txt has more than its one line", "Azure reads the first line alone, a comment too", line)
     elif "'" in lines[0]:
-        yield wrong("startup.txt has a single quote", "Azure puts the line into single quotes", f"exec {LINE}")
+        yield wrong("startup.txt has a single quote", "Azure puts the line into single quotes", line)
     elif not lines[0].startswith("exec "):
         why = "a shell stays process 1 and swallows SIGTERM, so that requests are lost with each deployment"
-        yield wrong("startup.txt does not begin with exec", why, f"exec {lines[0]}")
+        yield wrong("startup.txt does not begin with exec", why, line)
 
 
 def wsgi_guess(candidate: Candidate) -> Iterator[Finding]:
@@ -234,11 +269,14 @@ def render_yaml(candidate: Candidate) -> Iterator[Finding]:
     """render.yaml has only keys that Render takes, with an address and a Python in full."""
     try:
         document = load_yaml("render.yaml", candidate.upload.text("render.yaml") or "")
-        services = document["services"]
-    except (PlatformError, TypeError, KeyError):
+    except PlatformError:
         return  # `line_readable` says so
     source = "render.com/schema/render.yaml.json; render-oss/skills (2026-08-18)"
-    for service in services:
+    for key in sorted(document.keys() - ON_TOP) if isinstance(document, dict) else ():
+        yield candidate.error(
+            "render-yaml", f"render.yaml has the key {key!r}", "Render refuses the blueprint", "take it away", source
+        )
+    for service in web_services(document):
         for key in sorted(service.keys() - RENDER):
             yield candidate.error(
                 "render-yaml",
@@ -255,7 +293,7 @@ def render_yaml(candidate: Candidate) -> Iterator[Finding]:
                 "write gunicorn -c gunicorn.conf.py --bind 0.0.0.0:$PORT service.wsgi:app",
                 source,
             )
-        for item in service.get("envVars") or ():
+        for item in (item for item in service.get("envVars") or () if isinstance(item, dict)):
             value = item.get("value")
             if value is not None and not isinstance(value, str):
                 yield candidate.error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from service.errors import PackageError, PlatformError
 from service.manifest import Manifest
 from service.platforms.checks.tree import pins
 from service.platforms.declared import minor_version, size_mib
-from service.platforms.findings import Candidate, Finding
+from service.platforms.findings import Candidate, Finding, number
 from service.runtimes import Policy
 from service.store import Store
 
@@ -98,37 +99,33 @@ def libraries(candidate: Candidate) -> Iterator[Finding]:
                 )
 
 
+def wanted_python(candidate: Candidate) -> str | None:
+    """Return the minor version that .python-version asks for, None if it is not a bare version."""
+    text = (candidate.upload.text(".python-version") or "").strip()
+    return minor_version(text) if re.fullmatch(r"3\.\d{1,2}(\.\d+)?", text) else None
+
+
 def python(candidate: Candidate) -> Iterator[Finding]:
     """Every file that names a Python names the same one, and the platform has it."""
-    wanted = (
-        candidate.upload.text(".python-version") or (candidate.ground.root / ".python-version").read_text()
-    ).strip()
-    try:
-        minor = minor_version(wanted)
-        if wanted != wanted.lstrip("python").strip() or "\n" in wanted:
-            raise PlatformError(f"{wanted!r} is more than a bare version")
-    except PlatformError as error:
+    minor = wanted_python(candidate)
+    if minor is None:
         yield candidate.error(
             "python-version-file",
-            f".python-version: {error.detail}",
+            ".python-version is missing, or holds more than a bare version such as 3.12",
             "the platforms read it by different rules, and all of them only a bare version",
             "write 3.12 into it, and nothing else",
             "heroku-buildpack-python v351 lib/python_version.sh; GoogleCloudPlatform/buildpacks pkg/python",
         )
         return
-    if candidate.readable() and candidate.declared.python is not None:
-        try:
-            told = minor_version(candidate.declared.python)
-        except PlatformError as error:
-            told = error.detail
-        if told != minor:
-            yield candidate.error(
-                "python-disagrees",
-                f"{candidate.platform.start.file} chooses Python {told}, and .python-version {minor}",
-                "what was tried here is not what runs there, and a pickle may not load",
-                "write the same minor version into both",
-                candidate.platform.python.source,
-            )
+    told = _told_python(candidate)
+    if told is not None and told != minor:
+        yield candidate.error(
+            "python-disagrees",
+            f"{candidate.platform.python.chosen_by} is Python {told}, and .python-version says {minor}",
+            "what was tried here is not what runs there, and a pickle may not load",
+            "write the same minor version into both",
+            candidate.platform.python.source,
+        )
     if minor not in candidate.platform.python.offered:
         yield candidate.error(
             "python-not-offered",
@@ -137,6 +134,17 @@ def python(candidate: Candidate) -> Iterator[Finding]:
             f"write {candidate.platform.python.offered[-1]} into .python-version",
             candidate.platform.python.source,
         )
+
+
+def _told_python(candidate: Candidate) -> str | None:
+    """What the platform's own file chooses; None if it chooses none, or what a check of that file refuses."""
+    if not candidate.readable() or candidate.declared.python is None:
+        return None
+    try:
+        told = minor_version(candidate.declared.python.removeprefix("python-"))
+    except PlatformError:
+        return None
+    return told if told.startswith("3.") else None
 
 
 def memory(candidate: Candidate) -> Iterator[Finding]:
@@ -155,18 +163,24 @@ def memory(candidate: Candidate) -> Iterator[Finding]:
             sizes.source,
         )
         return
-    needed_mib = worker_mib(manifest.cost for manifest in manifests(candidate)) / MEMORY_SHARE
+    workers = number(candidate.environment().get("WEB_CONCURRENCY"), 1) if _asks_for_workers(candidate) else 1
+    needed_mib = workers * worker_mib(manifest.cost for manifest in manifests(candidate)) / MEMORY_SHARE
     if needed_mib > there_mib:
         fitting = [size.name for size in sizes.offered if size.memory_mib >= needed_mib]
         fix = f"choose {fitting[0]}: {sizes.change}" if fitting else "serve fewer models, or with ANYPORT_SERVE=active"
         yield candidate.error(
             "too-little-memory",
-            f"one worker with the models needs {needed_mib:.0f} MiB with some to spare, "
+            f"{workers:.0f} of the workers, with every model, need {needed_mib:.0f} MiB with some to spare, "
             f"and {candidate.declared.size or sizes.default} has {there_mib}",
             "the platform kills it, or it swaps",
             fix,
             sizes.source,
         )
+
+
+def _asks_for_workers(candidate: Candidate) -> bool:
+    """Whether WEB_CONCURRENCY is the operator's, and no guess of the platform's."""
+    return "WEB_CONCURRENCY_SET_BY" not in candidate.environment()
 
 
 def load_time(candidate: Candidate) -> Iterator[Finding]:
@@ -185,7 +199,9 @@ def load_time(candidate: Candidate) -> Iterator[Finding]:
 
 def wheels(candidate: Candidate) -> Iterator[Finding]:
     """Every pinned library has a wheel for the platform's Python. Asks the package index."""
-    minor = minor_version((candidate.upload.text(".python-version") or "").strip())
+    minor = wanted_python(candidate)
+    if minor is None:
+        return  # `python` says so
     with tempfile.TemporaryDirectory() as folder:
         told = ("--dry-run", "--no-deps", "--ignore-installed", "--only-binary", ":all:", "--quiet", "--target", folder)
         machine = [word for name in MACHINES for word in ("--platform", name)]

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
+from string import Template
+from typing import Any
 
 from service.errors import PlatformError
-from service.platforms.findings import Candidate, Finding
+from service.platforms.findings import Candidate, Finding, number
 from service.platforms.upload import MIB
 
-APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 STOP_MARGIN_S = 1
+NOT_READY = 503
 ASK = """
-import importlib, json, sys
+import importlib, json, sys, threading
 from os import environ
 module, name, *paths = sys.argv[1:]
 app = getattr(importlib.import_module(module), name)
+running = threading.active_count() - 1
 client = app.test_client()
 asked = {path: client.get(path, headers={"Host": "10.0.0.1"}).status_code for path in paths}
-print(json.dumps({"statuses": asked, "threads": environ.get("OMP_NUM_THREADS")}))
+print(json.dumps({"statuses": asked, "compute": environ.get("OMP_NUM_THREADS"), "running": running}))
 """
 """Imports the app as the start line does, and asks it what the platform will ask."""
+CONFIGURE = """
+import json, sys
+import gunicorn
+from gunicorn.app.wsgiapp import WSGIApplication
+sys.argv[0] = "gunicorn"
+app = WSGIApplication("%(prog)s [OPTIONS] [APP_MODULE]")
+refusal = ""
+try:
+    from service.gunicorn_check import check_gunicorn
+    check_gunicorn(app.cfg, gunicorn.__version__)
+except Exception as error:
+    refusal = str(error)
+bind = app.cfg.settings["bind"].get()
+print(json.dumps({"app": app.app_uri, "bind": bind, "graceful_s": app.cfg.graceful_timeout, "refusal": refusal}))
+"""
+"""Has gunicorn read its start line and its file, and the service's own check look at what comes out."""
 
 
 def line_readable(candidate: Candidate) -> Iterator[Finding]:
@@ -40,14 +58,14 @@ def line_readable(candidate: Candidate) -> Iterator[Finding]:
 
 
 def start_line(candidate: Candidate) -> Iterator[Finding]:
-    """The start line names things that are in the upload, and no port of its own."""
-    if not candidate.readable() or candidate.platform.start.rule == "wsgi-file":
+    """The start line can be read, and names a configuration that is in the upload."""
+    if not _runs_gunicorn(candidate):
         return
     source = candidate.platform.start.source
-    line = candidate.declared.line
     try:
-        words = shlex.split(line)
+        words = shlex.split(candidate.declared.line)
     except ValueError as error:
+        line = candidate.declared.line
         yield candidate.error(
             "bad-start-line", f"{line!r}: {error}", "a shell cannot read it", "mend the quotes", source
         )
@@ -61,54 +79,82 @@ def start_line(candidate: Candidate) -> Iterator[Finding]:
                 f"commit {value}",
                 source,
             )
-        if option in ("-b", "--bind") and re.search(r":\d+$", value):
-            yield candidate.error(
-                "fixed-port",
-                f"the start line binds {value}",
-                "the platform sends requests to the port that it gives in PORT",
-                "take --bind away: gunicorn.conf.py reads PORT",
-                source,
-            )
+
+
+def _runs_gunicorn(candidate: Candidate) -> bool:
+    return candidate.readable() and candidate.platform.start.rule != "wsgi-file"
+
+
+def _words(candidate: Candidate) -> list[str]:
+    """The start line's words after `gunicorn`, with what the platform puts into the environment filled in."""
+    try:
+        words = shlex.split(Template(candidate.declared.line).safe_substitute(candidate.environment()))
+    except ValueError:
+        return []  # `start_line` says so
+    return words[words.index("gunicorn") + 1 :] if "gunicorn" in words else []
+
+
+def _configured(candidate: Candidate) -> tuple[dict[str, Any] | None, str]:
+    """What gunicorn makes of the start line; or None, and why."""
+    if "configured" not in candidate.known:
+        candidate.known["configured"] = candidate.ask(CONFIGURE, *_words(candidate))
+    found: tuple[dict[str, Any] | None, str] = candidate.known["configured"]
+    return found
 
 
 def app_name(candidate: Candidate) -> tuple[str, str]:
     """Return the module and the name of the app that is started."""
     if candidate.platform.start.rule == "wsgi-file":
         return candidate.declared.line.removesuffix(".py"), "application"
-    found = [word for word in candidate.declared.line.split() if APP.fullmatch(word)]
-    module, _, name = (found[-1] if found else "service.wsgi:app").partition(":")
-    return module, name
+    effective, _ = _configured(candidate)
+    module, _, name = (effective["app"] if effective else "service.wsgi:app").partition(":")
+    return module, name or "application"
+
+
+def _imported(candidate: Candidate) -> tuple[dict[str, Any] | None, str]:
+    """What the app says when it is imported and asked; or None, and why it cannot be."""
+    if "imported" not in candidate.known:
+        traffic = candidate.platform.traffic
+        paths = {"/livez", candidate.declared.health_path or traffic.health_path or "/livez", *traffic.warm_up}
+        candidate.known["imported"] = candidate.ask(ASK, *app_name(candidate), *sorted(paths))
+    found: tuple[dict[str, Any] | None, str] = candidate.known["imported"]
+    return found
 
 
 def importable(candidate: Candidate) -> Iterator[Finding]:
-    """The app can be imported from the upload, and answers what the platform asks of it."""
-    if not candidate.readable():
+    """The app can be imported from the upload."""
+    if not candidate.readable() or (_runs_gunicorn(candidate) and not _words(candidate)):
         return
-    traffic = candidate.platform.traffic
-    paths = [path for path in ("/livez", traffic.health_path, *traffic.warm_up) if path]
-    module, name = app_name(candidate)
-    child = candidate.run("-c", ASK, module, name, *paths)
-    if child.returncode:
-        last = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+    told, why = _imported(candidate)
+    if told is None and candidate.upload.text("gunicorn.conf.py") is not None:
+        module, name = app_name(candidate)
         yield candidate.error(
             "app-not-importable",
-            f"{module}:{name} cannot be imported from what is uploaded: {last[0]}",
+            f"{module}:{name} cannot be imported from what is uploaded: {why}",
             "the service ends as soon as it starts",
             "name the app as service.wsgi:app, and commit every module that it needs",
             candidate.platform.start.source,
         )
-        return
-    told = json.loads(child.stdout.splitlines()[-1])
-    for path, status in told["statuses"].items():
-        if status >= 300:
+
+
+def answers(candidate: Candidate) -> Iterator[Finding]:
+    """What the platform asks by itself is answered; that a model is not ready, other checks say."""
+    told, _ = _imported(candidate) if candidate.readable() else (None, "")
+    for path, status in (told["statuses"] if told else {}).items():
+        if status >= 300 and status != NOT_READY:
             yield candidate.error(
                 "health-path",
                 f"GET {path} answers {status}",
                 f"{candidate.platform.title} takes the service for ill",
                 "let it answer 200, without a redirect or a key, for any Host",
-                traffic.source,
+                candidate.platform.traffic.source,
             )
-    if told["threads"] != "1":
+
+
+def threads(candidate: Candidate) -> Iterator[Finding]:
+    """Computing takes one thread in each worker, and where there are no threads none is started."""
+    told, _ = _imported(candidate) if candidate.readable() else (None, "")
+    if told and told["compute"] != "1":
         yield candidate.error(
             "compute-threads",
             "OMP_NUM_THREADS is not 1 once the app is imported",
@@ -116,50 +162,76 @@ def importable(candidate: Candidate) -> Iterator[Finding]:
             "call limit_compute_threads() before anything imports numpy",
             "scikit-learn.org/stable/computing/parallelism.html",
         )
+    if told and told["running"] and not candidate.platform.start.threads:
+        yield candidate.error(
+            "background-threads",
+            f"importing the app starts {told['running']} threads",
+            f"{candidate.platform.title} runs no threads in web apps: what they do is never done",
+            "do it while a request is answered",
+            candidate.platform.start.source,
+        )
 
 
 def settings(candidate: Candidate) -> Iterator[Finding]:
     """What gunicorn makes of the start line under the platform's environment is what the platform needs."""
-    start, limits = candidate.platform.start, candidate.platform.limits
-    if not candidate.readable() or start.rule == "wsgi-file":
+    if not _runs_gunicorn(candidate) or not _words(candidate) or _imported(candidate)[0] is None:
+        return  # another check says so
+    if list(start_line(candidate)):
         return
-    words = _words(candidate)
-    child = candidate.run("-m", "gunicorn", *words[:-1], "--print-config", words[-1])
-    if child.returncode:
-        return  # `importable` has said why
-    effective = {name: value for name, value in re.findall(r"^(\w+)\s+= (.*)$", child.stdout, re.MULTILINE)}
+    effective, why = _configured(candidate)
+    if effective is None or effective["refusal"]:
+        yield candidate.error(
+            "gunicorn-refuses",
+            f"gunicorn refuses the line and gunicorn.conf.py: {effective['refusal'] if effective else why}",
+            "the service ends as soon as it starts",
+            "take the option back, or mend gunicorn.conf.py",
+            "docs.gunicorn.org/en/stable/settings.html",
+        )
+        return
+    yield from _address(candidate, effective["bind"])
+    yield from _stop(candidate, float(effective["graceful_s"]))
+
+
+def _address(candidate: Candidate, bind: list[str]) -> Iterator[Finding]:
+    start, line = candidate.platform.start, candidate.declared.line
+    fixed = re.search(r"(?:-b|--bind)[ =](\S+:\d+)", line)
     reachable = r"127\.0\.0\.1|0\.0\.0\.0" if start.front == "nginx" else r"0\.0\.0\.0|\[::\]"
-    if start.port is not None and not re.search(rf"'({reachable}):{start.port}'", effective["bind"]):
+    if fixed:
+        yield candidate.error(
+            "fixed-port",
+            f"the start line binds {fixed[1]}",
+            "the platform sends requests to the port that it gives in PORT",
+            "take --bind away: gunicorn.conf.py reads PORT",
+            start.source,
+        )
+    elif start.port is not None and not any(re.fullmatch(rf"({reachable}):{start.port}", address) for address in bind):
         yield candidate.error(
             "wrong-address",
-            f"with PORT={start.port} the service listens at {effective['bind']}",
+            f"with PORT={start.port} the service listens at {', '.join(bind)}",
             "the platform's router does not find it",
             "compute bind from PORT, for all addresses, in gunicorn.conf.py; on Render give --bind on the start line",
             start.source,
         )
-    if limits.stop_s is not None and float(effective["graceful_timeout"]) + STOP_MARGIN_S > limits.stop_s:
+
+
+def _stop(candidate: Candidate, graceful_s: float) -> Iterator[Finding]:
+    limits = candidate.platform.limits
+    stop_s = candidate.declared.stop_s or limits.stop_s
+    if stop_s is not None and graceful_s + STOP_MARGIN_S > stop_s:
         yield candidate.error(
             "slow-stop",
-            f"gunicorn ends after {effective['graceful_timeout']} s; {limits.stop_s:.0f} s after SIGTERM it is killed",
+            f"gunicorn ends after {graceful_s:.0f} s; {stop_s:.0f} s after SIGTERM it is killed",
             "requests that are being answered are lost with each deployment",
-            f"set ANYPORT_STOP_GRACE_S to {limits.stop_s:.0f} there",
+            f"set ANYPORT_STOP_GRACE_S to {stop_s:.0f} there",
             limits.source,
         )
-
-
-def _words(candidate: Candidate) -> list[str]:
-    """The start line's words after `gunicorn`, with the variables that the platform sets filled in."""
-    line = candidate.declared.line.partition("gunicorn ")[2]
-    for name, value in candidate.environment().items():
-        line = line.replace(f"${{{name}}}", value).replace(f"${name}", value)
-    return shlex.split(line) or ["service.wsgi:app"]
 
 
 def deadlines(candidate: Candidate) -> Iterator[Finding]:
     """The service gives up on a request before the platform's edge does, and its body limit is below the edge's."""
     limits, environment = candidate.platform.limits, candidate.environment()
-    request_s = float(environment.get("ANYPORT_REQUEST_TIMEOUT_S", 25))
-    body_mib = int(environment.get("ANYPORT_MAX_BODY_BYTES", 4 * MIB)) / MIB
+    request_s = number(environment.get("ANYPORT_REQUEST_TIMEOUT_S"), 25)
+    body_mib = number(environment.get("ANYPORT_MAX_BODY_BYTES"), 4 * MIB) / MIB
     if limits.request_s is not None and request_s >= limits.request_s:
         yield candidate.error(
             "slow-request",
@@ -180,11 +252,11 @@ def deadlines(candidate: Candidate) -> Iterator[Finding]:
 
 def proxies(candidate: Candidate) -> Iterator[Finding]:
     """No more proxies are believed than the platform has."""
-    hops = candidate.environment().get("ANYPORT_CLIENT_HOPS", "0")
-    if int(hops) > candidate.platform.traffic.client_hops:
+    hops = number(candidate.environment().get("ANYPORT_CLIENT_HOPS"), 0)
+    if hops > candidate.platform.traffic.client_hops:
         yield candidate.error(
             "proxy-trust",
-            f"ANYPORT_CLIENT_HOPS is {hops}, and of the platform's own are {candidate.platform.traffic.client_hops}",
+            f"ANYPORT_CLIENT_HOPS is {hops:g}, and of the platform's own are {candidate.platform.traffic.client_hops}",
             "a client can make up the address that is logged for it",
             f"set it to {candidate.platform.traffic.client_hops}",
             candidate.platform.traffic.source,

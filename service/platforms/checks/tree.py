@@ -14,11 +14,11 @@ from service.platforms.facts import STALE_DAYS
 from service.platforms.findings import Candidate, Finding, Mend
 from service.platforms.upload import MIB, git
 
-PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
+PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[\w, -]*\])?\s*==\s*([^\s;\\]+)", re.MULTILINE)
 REQUIREMENT = re.compile(r"^[A-Za-z0-9]")
 LOCKS = ("uv.lock", "poetry.lock", "Pipfile.lock", "Pipfile")
 SECRET_FILES = re.compile(
-    r"\.env(\..+)?|.*\.(pem|p12|pfx|key)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.pypirc|credentials(\.json)?"
+    r"\.env(\.(?!example$|sample$|template$).+)?|.*\.(pem|p12|pfx|key)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.pypirc|credentials(\.json)?"
     r"|(service[-_]?account|client[-_]secret).*\.json"
 )
 SECRET_NAMES = re.compile(r"(?i)(^|_)(secret|password|passwd|token|api_?key|private_?key|credentials?)($|_)")
@@ -39,7 +39,7 @@ def requirements(candidate: Candidate) -> Iterator[Finding]:
             "section 0 of every platform's page: the one format that all read",
         )
         return
-    loose = [line.strip() for line in text.splitlines() if REQUIREMENT.match(line) and "==" not in line]
+    loose = [line.strip() for line in text.splitlines() if REQUIREMENT.match(line) and not PIN.match(line)]
     if loose:
         yield candidate.error(
             "unpinned-requirement",
@@ -56,8 +56,9 @@ def pins(text: str) -> dict[str, str]:
 
 
 def gunicorn_required(candidate: Candidate) -> Iterator[Finding]:
-    """gunicorn is in requirements.txt; only a start line without it would be served otherwise."""
-    if "gunicorn" not in pins(candidate.upload.text("requirements.txt") or "gunicorn==0"):
+    """gunicorn is in requirements.txt where a start line runs it."""
+    text = candidate.upload.text("requirements.txt")
+    if text and candidate.platform.start.rule != "wsgi-file" and "gunicorn" not in pins(text):
         yield candidate.error(
             "no-gunicorn",
             "requirements.txt does not pin gunicorn",
@@ -151,7 +152,7 @@ def _is_code_in_env(folder: Path) -> bool:
 def hooks_executable(candidate: Candidate) -> Iterator[Finding]:
     """Hooks under .platform can be run."""
     for file in candidate.upload.files:
-        if re.match(r"\.platform/(conf)?hooks/[^/]+/", file.path) and not file.executable:
+        if re.match(r"\.platform/(config)?hooks/[^/]+/", file.path) and not file.executable:
             yield candidate.error(
                 "hook-not-executable",
                 f"{file.path} may not be executed",
@@ -203,7 +204,7 @@ def installed_size_mib(pinned: dict[str, str]) -> float:
             files = metadata.files(name) or []
         except metadata.PackageNotFoundError:
             continue  # a marker keeps it from this machine
-        total += sum(file.size or 0 for file in files)
+        total += sum((file.size or 0) * (2 if file.suffix == ".py" else 1) for file in files)  # with its bytecode
     return total / MIB
 
 
@@ -220,7 +221,7 @@ def secrets(candidate: Candidate) -> Iterator[Finding]:
                 candidate.platform.upload.source,
             )
     for name, value in candidate.declared.environment.items() if candidate.readable() else ():
-        if SECRET_NAMES.search(name) or (TOKEN.fullmatch(value) and _entropy(value) > TOKEN_BITS):
+        if SECRET_NAMES.search(name) or (_is_mixed(value) and _entropy(value) > TOKEN_BITS):
             yield candidate.error(
                 "secret-in-file",
                 f"{candidate.platform.start.file} gives {name} a value that looks like a key",
@@ -228,6 +229,11 @@ def secrets(candidate: Candidate) -> Iterator[Finding]:
                 "take it out, make another key, and give that to the platform as a setting",
                 "12factor.net/config",
             )
+
+
+def _is_mixed(text: str) -> bool:
+    """Whether a text is one long word of capitals, small letters and digits, as keys are and names are not."""
+    return bool(TOKEN.fullmatch(text)) and all(re.search(kind, text) for kind in ("[A-Z]", "[a-z]", "[0-9]"))
 
 
 def _entropy(text: str) -> float:

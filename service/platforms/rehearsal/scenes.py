@@ -104,7 +104,7 @@ def ready(play: Play) -> str:
                 took = time.monotonic() - play.began
                 play.report.figures["ready_s"] = took
                 return f"after {took:.1f} s of {play.limit_s:.0f}"
-            said = str((answer.document() or {}).get("detail", answer.status))
+            said = str(answer.document().get("detail", answer.status))
             if answer.status == 503 and not any(words in said for words in LOADING):
                 raise Failed(f"it will not get ready: {said}")  # the tree does not change
         time.sleep(POLL_S)
