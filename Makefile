@@ -30,7 +30,8 @@ pytest: $(VENV)/.installed-dev $(VENV)/.gunicorn-source
 
 # Programs that nobody here wrote read the deployment files, and every platform is rehearsed.
 test-platforms: $(VENV)/.installed-dev $(VENDORS:%=$(TOOLS)/%/.made)
-	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/vendors tests/rehearsal -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/vendors -q -n 2
+	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/rehearsal -q  # alone, because it measures
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

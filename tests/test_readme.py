@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import copy_checkout
 from tests.conftest import ROOT
 from tests.reference import README, render
 from tests.server import Server, running
@@ -35,13 +35,7 @@ def blocks() -> list[tuple[str, str]]:
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
     """A copy of the tracked files, with this test's virtualenv, and a curl where the machine has none."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tmp_path / name)
+    copy_checkout(tmp_path)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     shim = tmp_path / "shim" / "curl"
     shim.parent.mkdir()

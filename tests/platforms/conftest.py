@@ -16,8 +16,7 @@ import pytest
 
 from service.platforms import findings
 from service.platforms.findings import Candidate
-from tests.conftest import ROOT
-from tests.platforms.trees import commit, git
+from tests.checkout import commit_checkout, git
 
 LIBRARY_FILES = functools.cache(metadata.files)
 PYTHON_READS = re.compile(r".*\.py|models/.*")
@@ -29,13 +28,7 @@ PYTHON_KNOWS = re.compile(
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what git tracks or would track, in a repository of one commit. Nobody changes it."""
-    tree = tmp_path_factory.mktemp("origin") / "anyport"
-    for name in filter(None, git(ROOT, "ls-files", "-z", "-co", "--exclude-standard").split("\0")):
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tree / name)
-    git(tree, "init", "--quiet", "--template=")
-    commit(tree)
+    tree = commit_checkout(tmp_path_factory.mktemp("origin") / "anyport")
     git(tree, "repack", "-adq")
     return tree
 

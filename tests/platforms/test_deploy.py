@@ -110,7 +110,7 @@ def test_commands_are_commands(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["My-App", "my app", "--force", "a;b", "x" * 64, "", "-a"])
-def test_name_that_is_none(name: str, flask_deploy: Deploy) -> None:
+def test_6_34_name_that_is_none(name: str, flask_deploy: Deploy) -> None:
     """A name that no platform takes is refused, so that no command is made of it."""
     done = flask_deploy("heroku", f"--name={name}", "--dry-run")
     assert (done.exit_code, done.stdout) == (1, "")

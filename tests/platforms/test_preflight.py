@@ -24,15 +24,14 @@ from service.platforms.preflight import preflight, survey_ground
 from service.runtimes import Policy
 from service.settings import Settings
 from service.trial import Limits
+from tests.checkout import commit, git
 from tests.platforms.trees import (
     EVERY,
     TAKE_COMMITS,
     Plant,
     added,
     changed,
-    commit,
     forgotten,
-    git,
     ground,
     left,
     manifest,

@@ -18,7 +18,8 @@ from service.commands import platforms as commands
 from service.errors import PlatformError
 from service.platforms.facts import platforms
 from service.platforms.upload import Upload, Uploaded, gather, write
-from tests.platforms.trees import EVERY, TAKE_COMMITS, commit, git, put, upload_of
+from tests.checkout import commit, git
+from tests.platforms.trees import EVERY, TAKE_COMMITS, put, upload_of
 
 TRICKY = [
     "plain.txt",

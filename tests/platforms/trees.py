@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from service.platforms.facts import Platform, platforms
 from service.platforms.findings import Ground
 from service.platforms.upload import Upload, Uploaded
+from tests.checkout import commit, git
 
 TODAY = max(group.checked for platform in platforms().values() for _, group in platform.groups())
 """A day on which every fact is fresh."""
@@ -19,19 +19,6 @@ TAKE_COMMITS = [name for name, platform in platforms().items() if platform.uploa
 MANIFEST = "models/penguins/1/manifest.json"
 
 Plant = Callable[[Path], None]
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Run git as somebody; return what it printed."""
-    somebody = ("-c", "user.name=anyport", "-c", "user.email=anyport@localhost", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *somebody, *arguments], cwd=folder, capture_output=True, check=True)
-    return done.stdout.decode()
-
-
-def commit(tree: Path) -> None:
-    """Commit whatever stands in a tree, ignored files too."""
-    git(tree, "add", "--all", "--force")
-    git(tree, "commit", "--quiet", "--allow-empty", "--message", "as it stands")
 
 
 def put(path: Path, text: str = "planted\n", mode: int = 0o644) -> None:

@@ -17,7 +17,7 @@ from service.platforms.facts import chosen, platforms
 from service.platforms.rehearsal.rehearse import rehearse
 from service.platforms.rehearsal.scenes import NOT_UNDER_UWSGI, SCENES
 from service.platforms.report import Report, Scene
-from tests.rehearsal.conftest import commit
+from tests.checkout import commit
 
 LINE = "gunicorn -c gunicorn.conf.py service.wsgi:app"
 HEAVY = '''"""A model whose loading can be made to last, or to take memory."""

@@ -10,7 +10,8 @@ import pytest
 
 from service.platforms.facts import platforms
 from service.platforms.upload import gather
-from tests.vendors.conftest import commit, plant
+from tests.checkout import commit
+from tests.vendors.conftest import plant
 from tests.vendors.tools import Files, ask, contents, same
 
 CONFIG = "branch-defaults: {}\nglobal:\n  application_name: anyport\n  sc: git\n"

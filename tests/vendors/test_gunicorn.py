@@ -11,7 +11,7 @@ import pytest
 from service.platforms.declared import declared
 from service.platforms.facts import platforms
 from service.platforms.upload import gather
-from tests.vendors.conftest import commit
+from tests.checkout import commit
 from tests.vendors.tools import run
 
 WITH_GUNICORN = [name for name, platform in platforms().items() if platform.start.front != "uwsgi"]
