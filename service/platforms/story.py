@@ -25,13 +25,12 @@ def _mark(group: Group, *fields: str) -> str:
 
 def comparison(platform: Platform) -> dict[str, str]:
     """Return what helps to choose among platforms, by the column's title."""
-    smallest = platform.sizes.size(platform.sizes.default)
     return {
         "platform": platform.title,
         "best for": told(platform.choice, "best_for"),
         "for nothing": told(platform.choice, "free"),
         "sleeps": told(platform.choice, "sleeps"),
-        "memory": f"{smallest.memory_mib} MiB{_mark(platform.sizes, 'offered')}",
+        "memory from": f"{platform.sizes.offered[0].memory_mib} MiB{_mark(platform.sizes, 'offered')}",
         "a request may take": told(platform.limits, "request_s", "s"),
         "a body may have": told(platform.limits, "body_mib", "MiB"),
         "threads": told(platform.start, "threads"),

@@ -233,7 +233,7 @@ COLUMNS = {
     ("choice", "free"): "for nothing",
     ("choice", "sleeps"): "sleeps",
     ("choice", "growing"): "growing",
-    ("sizes", "offered"): "memory",
+    ("sizes", "offered"): "memory from",
     ("limits", "request_s"): "a request may take",
     ("limits", "body_mib"): "a body may have",
     ("start", "threads"): "threads",
