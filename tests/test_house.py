@@ -134,7 +134,7 @@ def test_2_13_threads_are_limited_before_anything_computes(code: str) -> None:
 
 
 def test_a_worker_never_imports_what_only_commands_need() -> None:
-    """Serving a prediction imports neither `commands` nor `packing`, and not the libraries of other formats."""
+    """Serving a prediction imports none of `commands`, `packing` and `platforms`, and no library of another format."""
     code = (
         "import json, sys\n"
         "from service import create_app\n"
@@ -144,8 +144,8 @@ def test_a_worker_never_imports_what_only_commands_need() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(json.loads(child.stdout.splitlines()[-1]))
-    assert not {name for name in loaded if name.startswith(("service.commands", "service.packing"))}
-    assert not loaded & {"onnxruntime", "skops"}
+    assert not {name for name in loaded if name.startswith(("service.commands", "service.packing", "service.platforms"))}
+    assert not loaded & {"onnxruntime", "skops", "yaml"}
 
 
 def test_procfile_is_one_plain_line() -> None:

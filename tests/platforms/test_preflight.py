@@ -19,8 +19,9 @@ from service.commands import platforms as commands
 from service.errors import PlatformError
 from service.platforms import findings
 from service.platforms.facts import platforms
-from service.platforms.findings import Finding, Ground
+from service.platforms.findings import Candidate, Finding, Ground
 from service.platforms.preflight import preflight, survey_ground
+from service.platforms.upload import gather
 from service.runtimes import Policy
 from service.settings import Settings
 from service.trial import Limits
@@ -199,6 +200,8 @@ FAULTS = [
     fault("module not committed", "heroku", forgotten("service/logs.py"), "app-not-importable"),
     fault("module left out", "heroku", changed(".slugignore", "/bench\n", "/service/web\n"), "app-not-importable"),
     fault("module ends", "heroku", added("service/wsgi.py", "raise SystemExit(0)\n"), "app-not-importable"),
+    fault("no app", "heroku", start("gunicorn -c gunicorn.conf.py"), "gunicorn-refuses"),
+    fault("another program", "heroku", start("python main.py"), "bad-start-line"),
     fault("no Procfile", "heroku", removed("Procfile"), "unreadable-start"),
     fault("startup.txt empty", "azure", added("startup.txt", ""), "unreadable-start"),
     fault("app.yaml broken", "appengine", changed("app.yaml", "runtime:", "{runtime:"), "unreadable-start"),
@@ -242,7 +245,12 @@ FAULTS = [
     fault("another worker", "heroku", with_option("-k gthread"), "gunicorn-refuses"),
     # requests longer than the edge waits, bodies larger than it takes
     fault("slow requests", "beanstalk", eb_env("ANYPORT_REQUEST_TIMEOUT_S", "90"), "slow-request"),
-    fault("large bodies", "appengine", app_env("ANYPORT_MAX_BODY_BYTES", str(64 * 2**20)), "large-bodies"),
+    fault(
+        "large bodies",
+        "pythonanywhere",
+        changed("pythonanywhere_wsgi.py", HOPS, f'{HOPS}\nos.environ["ANYPORT_MAX_BODY_BYTES"] = "{200 * 2**20}"'),
+        "large-bodies",
+    ),
     fault("nginx's own body limit", "beanstalk", removed(NGINX), "nginx-body-limit"),
     fault("nginx's limit too low", "beanstalk", changed(NGINX, "5m", "1m"), "nginx-body-limit"),
     fault(
@@ -309,6 +317,7 @@ FAULTS = [
         render_env("UPSTREAM", "wJalrXUtnFEMI/K7MDENGbPxRfiCYEXAMPLEKEY"),
         "secret-in-file",
     ),
+    fault("key in hexadecimal", "render", render_env("UPSTREAM", "9f86d081884c7d659a2feaa0c55ad015"), "secret-in-file"),
     fault("value in .ebextensions", "beanstalk", eb_env("PARTNER_API_KEY", "abc"), "secret-in-file"),
     # package managers and versions of Python
     fault("uv.lock", "heroku", added("uv.lock"), "two-package-managers"),
@@ -510,8 +519,62 @@ def test_defaults_are_the_services_own(origin: Path) -> None:
 def test_smallest_size_that_fits_is_named(tree: Path) -> None:
     """Where memory is too little, the fix names the smallest size that is large enough."""
     manifest(lambda document: document["cost"].update(model_mib=800.0, process_mib=960.0))(tree)
-    (finding,) = look(tree, "appengine")
-    assert "F4:" in finding.fix and "instance_class" in finding.fix
+    (finding,) = look(tree, "heroku")
+    assert "performance-m:" in finding.fix and "heroku ps:type" in finding.fix
+
+
+def test_way_out_of_an_uploaded_secret(tree: Path) -> None:
+    """The fix names a file of patterns that the platform reads; where it reads none, the file must leave the tree."""
+    put(tree / ".env.production")
+    (finding,) = look(tree, "azure")
+    assert finding.id == "azure.secret-uploaded"
+    assert "ignore" not in finding.fix
+
+
+def test_service_is_told_the_memory_of_the_size_that_was_chosen(tree: Path) -> None:
+    """The environment that the service is asked under is that of the size in app.yaml, not of the usual one."""
+    changed("app.yaml", "instance_class: F2", "instance_class: F4")(tree)
+    upload = gather(platforms()["appengine"], tree)
+    assert Candidate(ground(tree), upload, tree).environment()["GAE_MEMORY_MB"] == "1536"
+
+
+STRANGE = [
+    ("appengine", changed("app.yaml", "runtime:", "1: x\nfoo: y\nruntime:")),
+    ("appengine", changed("app.yaml", "inbound_services:\n  - warmup", "inbound_services: 5")),
+    ("appengine", changed("app.yaml", "  - warmup", "  - {warmup: 1}")),
+    ("appengine", changed("app.yaml", "  min_instances: 0", "  - min_instances")),
+    ("appengine", changed("app.yaml", "instance_class: F2", "instance_class: [F2]")),
+    ("appengine", changed("app.yaml", "runtime: python312", "runtime: {python: 312}")),
+    ("appengine", added("app.yaml", "a: &a [*a]\n")),
+    ("render", changed("render.yaml", "services:", "1: x\nfoo: y\nservices:")),
+    ("render", changed("render.yaml", "plan: starter", "plan: [starter]")),
+    ("render", changed("render.yaml", "plan: starter", "1: x\n    foo: y")),
+    ("render", changed("render.yaml", "healthCheckPath: /readyz", "healthCheckPath: [/readyz]")),
+    ("render", changed("render.yaml", "    envVars:\n", "    envVars:\n      - PYTHON_VERSION\n")),
+    ("beanstalk", added(".ebextensions/more.config", "1: x\nfoo: y\n")),
+    ("beanstalk", changed(EB, "RollingWithAdditionalBatch", "[Rolling]")),
+    ("beanstalk", added(".ebextensions/more.config", "option_settings:\n  1: {2: 3}\n")),
+    ("beanstalk", added(".ebextensions/more.config", "- option_settings\n")),
+    ("heroku", added("models/penguins/1/manifest.json", "[]")),
+    ("heroku", added("Procfile", "\x00\n")),
+    ("heroku", added(".python-version", "\x00\n")),
+    ("heroku", added("requirements.txt", "flask\x00\n")),
+]
+
+
+@pytest.mark.parametrize(("name", "plant"), STRANGE)
+def test_strange_documents_are_found(tree: Path, name: str, plant: Plant) -> None:
+    """A document that nobody expects so ends no look: it is an error of the tree."""
+    plant(tree)
+    assert ids(look(tree, name))
+
+
+@pytest.mark.parametrize("path", ["Procfile", "requirements.txt", ".python-version", ".slugignore"])
+def test_bytes_that_are_no_text_end_no_look(tree: Path, path: str) -> None:
+    """A file in another encoding is looked at as far as it can be read."""
+    (tree / path).write_bytes((tree / path).read_bytes() + b"# \xe4\n")
+    commit(tree)
+    look(tree, "heroku")
 
 
 # What is no fault

@@ -111,6 +111,31 @@ def test_bytes_arrive_as_they_are(repo: Path, name: str) -> None:
     assert {file.path: file.content for file in gather(platforms()[name], repo).files}["model.bin"] == content
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_name_in_another_encoding(repo: Path, name: str) -> None:
+    """A name that is no UTF-8 arrives as it is, or is refused by name; it is no surprise."""
+    odd = os.fsdecode(b"caf\xe9.txt")
+    put_all(repo, "app.py")
+    (repo / odd).write_text("odd")
+    commit(repo)
+    try:
+        upload = gather(platforms()[name], repo)
+        write(upload, repo.parent / "out")
+    except PlatformError as refused:
+        assert "caf" in refused.detail
+    else:
+        assert odd in {file.path for file in upload.files}
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if platforms()[name].upload.ignore_file])
+def test_ignore_file_in_another_encoding(repo: Path, name: str) -> None:
+    """Patterns in another encoding still leave out what they name in plain letters."""
+    put_all(repo, "app.py", "gone.log")
+    (repo / str(platforms()[name].upload.ignore_file)).write_bytes(b"# caf\xe9\n*.log\n.git\n")
+    commit(repo)
+    assert paths(name, repo) - {platforms()[name].upload.ignore_file} == {"app.py"}
+
+
 # Commits
 
 
@@ -153,6 +178,51 @@ def test_committed_link_that_leads_nowhere_is_told(repo: Path, name: str) -> Non
     commit(repo)
     with pytest.raises(PlatformError, match=r"link\.txt is a link to /nowhere"):
         gather(platforms()[name], repo)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize(("name", "ebignore"), [*((name, False) for name in TAKE_COMMITS), ("beanstalk", True)])
+def test_link_out_of_the_tree_is_not_followed(tmp_path: Path, repo: Path, name: str, kind: str, ebignore: bool) -> None:
+    """What a link leads to outside the tree stays here: neither git nor eb takes along more than the link itself."""
+    put(tmp_path / "private" / "key", "private")
+    (repo / "link").symlink_to(tmp_path / "private" / ("key" if kind == "file" else ""))
+    if ebignore:
+        put(repo / ".ebignore", ".git/\n")
+    commit(repo)
+    try:
+        arrived = gather(platforms()[name], repo).files
+    except PlatformError as refused:
+        assert "link" in refused.detail
+    else:
+        assert b"private" not in {file.content for file in arrived}
+
+
+@pytest.mark.parametrize("name", ["heroku", "render"])
+def test_lines_end_as_they_are_committed(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What git does to line ends on this machine does not happen on the platform's."""
+    put(repo / "Procfile", "web: x\n")
+    commit(repo)
+    put(tmp_path / "gitconfig", "[core]\n\tautocrlf = true\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    assert gather(platforms()[name], repo).text("Procfile") == "web: x\n"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_within_a_hook_of_git(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A hook of another repository may ask: what git tells its hooks of that one does not count for this."""
+    put_all(repo, "app.py")
+    put(repo / str(platforms()[name].upload.ignore_file or ".none"), ".git\n")
+    commit(repo)
+    expected = paths(name, repo)
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    assert paths(name, repo) == expected
 
 
 @pytest.mark.parametrize(("name", "arrives"), [("heroku", True), ("render", True), ("beanstalk", False)])
