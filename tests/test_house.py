@@ -144,7 +144,9 @@ def test_a_worker_never_imports_what_only_commands_need() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(json.loads(child.stdout.splitlines()[-1]))
-    assert not {name for name in loaded if name.startswith(("service.commands", "service.packing", "service.platforms"))}
+    assert not {
+        name for name in loaded if name.startswith(("service.commands", "service.packing", "service.platforms"))
+    }
     assert not loaded & {"onnxruntime", "skops", "yaml"}
 
 

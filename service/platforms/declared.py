@@ -173,9 +173,11 @@ def from_render_yaml(upload: Upload) -> Declared:
     pairs = [item for item in variables if isinstance(item, dict)]
     values = {str(item.get("key")): str(item.get("value")) for item in pairs if "value" in item}
     python = values.pop("PYTHON_VERSION", None)
-    stop_s = web.get("maxShutdownDelaySeconds")
+    stop_s, health = web.get("maxShutdownDelaySeconds"), web.get("healthCheckPath")
+    if not isinstance(health, str | None):
+        raise PlatformError("render.yaml: healthCheckPath must be a path")
     known_s = float(stop_s) if isinstance(stop_s, int) else None
-    return Declared(web["startCommand"], python, web.get("plan"), values, web.get("healthCheckPath"), known_s)
+    return Declared(web["startCommand"], python, web.get("plan"), values, health, known_s)
 
 
 def web_services(document: Any) -> Iterator[dict[str, Any]]:

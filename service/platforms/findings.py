@@ -99,7 +99,9 @@ class Candidate:
     def environment(self) -> dict[str, str]:
         """What the service finds in its environment there."""
         sizes, port = self.platform.sizes, self.platform.start.port
-        given = self.platform.environment(port or 0, Path("/tmp/socket"), sizes.size(sizes.default).memory_mib)
+        wanted = self.declared.size if self.readable() else None
+        size = next((size for size in sizes.offered if size.name == wanted), sizes.size(sizes.default))
+        given = self.platform.environment(port or 0, Path("/tmp/socket"), size.memory_mib)
         return given | (self.declared.environment if self.readable() else {})
 
     def ask(self, code: str, *arguments: str) -> tuple[Any, str]:

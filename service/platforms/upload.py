@@ -25,6 +25,10 @@ from service.platforms.facts import Platform
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every file in an archive, so that the same tree makes the same bytes."""
 MIB = 2**20
+OTHERS = [
+    f"--unset=GIT_{name}" for name in ("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "COMMON_DIR", "PREFIX")
+]
+"""What git tells its hooks of the repository that they are called for. Source: git rev-parse --local-env-vars."""
 INCLUDE = re.compile(r"#\s*!include:\s*(\S.*?)\s*")
 GCLOUD_DEFAULT = [".gcloudignore", ".git", ".gitignore", "__pycache__/", "/setup.cfg"]
 """What gcloud leaves out by itself. Source: gcloud 578.0.0 command_lib/util/gcloudignore.py."""
@@ -118,18 +122,21 @@ def committed(root: Path, ignore_file: str | None) -> list[Uploaded]:
     git(root, "rev-parse", "HEAD")
     top, inside = git(root, "rev-parse", "--show-toplevel", "--show-prefix").decode().split("\n")[:2]
     with tempfile.TemporaryDirectory() as name:
-        git(root, "clone", "--quiet", "--depth=1", "--", f"file://{quote(top)}", name)
+        git(root, "-c", "core.autocrlf=false", "clone", "--quiet", "--depth=1", "--", f"file://{quote(top)}", name)
         tree = Path(name, inside)
         file = tree / (ignore_file or "")
-        patterns = file.read_text().splitlines() if file.is_file() else []
+        patterns = file.read_text(errors="replace").splitlines() if file.is_file() else []
         paths = _paths(tree, lambda name: name == ".git")
-        return _read(tree, _without(paths, [pattern for pattern in patterns if not pattern.startswith("!")]))
+        kept = _without(paths, [pattern for pattern in patterns if not pattern.startswith("!")])
+        return _read(tree, kept, within=True)
 
 
 def gcloud(root: Path, ignore_file: str | None) -> list[Uploaded]:
     """The working tree, but for what .gcloudignore names; without one, gcloud leaves out little."""
     file = root / (ignore_file or "")
-    patterns = list(_included(root, file.read_text().splitlines())) if file.is_file() else GCLOUD_DEFAULT
+    patterns = (
+        list(_included(root, file.read_text(errors="replace").splitlines())) if file.is_file() else GCLOUD_DEFAULT
+    )
     named = _without([".git/HEAD"], patterns) == []  # asked first, because it may be large
     return _read(root, _without(_paths(root, lambda name: named and name == ".git"), patterns))
 
@@ -141,7 +148,7 @@ def beanstalk(root: Path, ignore_file: str | None) -> list[Uploaded]:
         return _archive(root)
     paths = _paths(root, lambda name: ".elasticbeanstalk" in name)
     kept = [path for path in paths if path != ignore_file and not path.endswith("~")]
-    return _read(root, _without(kept, file.read_text().splitlines()))
+    return _read(root, _without(kept, file.read_text(errors="replace").splitlines()), within=True)
 
 
 def azure(root: Path, ignore_file: str | None) -> list[Uploaded]:
@@ -165,9 +172,12 @@ def git(root: Path, *arguments: str, given: bytes = b"", fine: tuple[int, ...] =
         PlatformError: If git is missing, or refuses.
     """
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], input=given, capture_output=True)
+        command = ["env", *OTHERS, "git", "-C", str(root), *arguments]
+        done = subprocess.run(command, input=given, capture_output=True)
     except FileNotFoundError as error:
-        raise PlatformError("git is not installed; install it from https://git-scm.com/downloads") from error
+        raise PlatformError("env is not installed") from error
+    if done.returncode == 127:
+        raise PlatformError("git is not installed; install it from https://git-scm.com/downloads")
     if done.returncode not in fine:
         said = done.stderr.decode(errors="replace").strip()
         raise PlatformError(f"git {arguments[0]} in {root}: {said}; the platform takes what is committed")
@@ -184,26 +194,28 @@ def _archive(root: Path) -> list[Uploaded]:
                 raise PlatformError(f"{member.name} is a link to {member.linkname}, which is not committed") from error
             if content is not None:
                 found.append(Uploaded(member.name, content.read(), bool(member.mode & 0o100)))
+    _named([file.path for file in found])
     return found
 
 
 def _paths(root: Path, left_out: Callable[[str], bool], *, links: bool = True) -> list[str]:
-    """Every file below a folder, but for what is in folders of certain names; links are followed, or left out.
-
-    Raises:
-        PlatformError: If a link leads nowhere.
-    """
+    """Every file below a folder, but for what is in folders of certain names; links are followed, or left out."""
     found = []
     for folder, folders, names in os.walk(root, followlinks=links):
         here = [Path(folder, name) for name in folders if not left_out(name)]
         folders[:] = [path.name for path in here if not path.is_symlink() or (links and _leads_down(path))]
         for path in (Path(folder, name) for name in names):
-            if path.is_symlink() and links and not path.exists():
-                where = path.relative_to(root).as_posix()
-                raise PlatformError(f"{where} is a link to {os.readlink(path)}, which is not uploaded")
-            if path.is_file() and (links or not path.is_symlink()):
+            if links if path.is_symlink() else path.is_file():
                 found.append(path.relative_to(root).as_posix())
-    return found
+    return _named(found)
+
+
+def _named(paths: list[str]) -> list[str]:
+    """Refuse names that are no UTF-8."""
+    for path in paths:
+        if not path.isprintable() and path.encode(errors="replace").decode() != path:
+            raise PlatformError(f"the name {path!r} is not in UTF-8; rename the file")
+    return paths
 
 
 def _leads_down(link: Path) -> bool:
@@ -211,7 +223,24 @@ def _leads_down(link: Path) -> bool:
     return link.resolve() not in link.parent.resolve().parents and link.resolve() != link.parent.resolve()
 
 
-def _read(root: Path, paths: list[str]) -> list[Uploaded]:
+def _read(root: Path, paths: list[str], *, within: bool = False) -> list[Uploaded]:
+    """Read files.
+
+    Args:
+        root: Where they are.
+        paths: Relative to it.
+        within: Whether links must stay below it: what they lead to elsewhere is nobody's to upload.
+
+    Raises:
+        PlatformError: If a link leads nowhere, or out of the tree where it must not.
+    """
+    for path in paths:
+        for link in (
+            part for part in (root / path, *(root / path).parents) if root in part.parents and part.is_symlink()
+        ):
+            if not (root / path).exists() or (within and not link.resolve().is_relative_to(root.resolve())):
+                where = link.relative_to(root).as_posix()
+                raise PlatformError(f"{where} is a link to {os.readlink(link)}, which is not uploaded")
     return [Uploaded(path, (root / path).read_bytes(), os.access(root / path, os.X_OK)) for path in paths]
 
 
@@ -233,6 +262,6 @@ def _included(root: Path, patterns: Iterable[str]) -> Iterator[str]:
     for pattern in patterns:
         if directive := INCLUDE.fullmatch(pattern):
             other = root / directive[1]
-            yield from other.read_text().splitlines() if other.is_file() else ()
+            yield from other.read_text(errors="replace").splitlines() if other.is_file() else ()
         else:
             yield pattern

@@ -64,6 +64,7 @@ EXTENSIONS = {
 """Keys of a file in .ebextensions. Source: docs.aws.amazon.com/elasticbeanstalk/latest/dg/ebextensions.html."""
 ON_TOP = {"buildSources", "databases", "envVarGroups", "previews", "projects", "services", "ungrouped", "version"}
 """Keys of render.yaml itself. Source: render.com/schema/render.yaml.json."""
+POLICIES = {"Rolling", "RollingWithAdditionalBatch", "Immutable", "TrafficSplitting"}
 WSGI_PATH = re.compile(r"[\w.]+(:\w+)?")
 BODY_LIMIT = re.compile(r"^\s*client_max_body_size\s+(\d+)([kmg]?);", re.MULTILINE | re.IGNORECASE)
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -122,15 +123,19 @@ def app_yaml(candidate: Candidate) -> Iterator[Finding]:
     def wrong(what: str, fix: str) -> Finding:
         return candidate.error("app-yaml", what, "gcloud refuses it, or App Engine does not start", fix, source)
 
-    for key in sorted(document.keys() - APP_YAML):
+    for key in sorted(document.keys() - APP_YAML, key=str):
         yield wrong(f"app.yaml has the key {key!r}", "take it away")
     if not RUNTIME.fullmatch(str(document.get("runtime"))):
         yield wrong(f"app.yaml has runtime {document.get('runtime')!r}", "write python312")
-    for service in set(document.get("inbound_services") or ()) - INBOUND:
+    inbound = document.get("inbound_services") or []
+    for service in inbound if isinstance(inbound, list) else [inbound]:
+        if str(service) in INBOUND:
+            continue
         yield wrong(f"app.yaml has the inbound service {service!r}", f"only {', '.join(sorted(INBOUND))} exist")
     if len(SCALING & document.keys()) > 1:
         yield wrong("app.yaml has more than one way of scaling", "keep automatic_scaling")
-    scaling = document.get("automatic_scaling") or {}
+    scaling = document.get("automatic_scaling")
+    scaling = scaling if isinstance(scaling, dict) else {}
     if not {"basic_scaling", "manual_scaling"} & document.keys() and "max_instances" not in scaling:
         yield candidate.error(
             "no-cost-limit",
@@ -151,12 +156,12 @@ def ebextensions(candidate: Candidate) -> Iterator[Finding]:
         except PlatformError as error:
             yield _refused(candidate, error.detail, f"mend {path}")
             continue
-        for key in sorted(document.keys() - EXTENSIONS):
+        for key in sorted(document.keys() - EXTENSIONS, key=str):
             yield _refused(candidate, f"{path} has the key {key!r}", "take it away, or mend its spelling")
         for namespace, values in found.items():
-            policies += [value for name, value in values.items() if name == "DeploymentPolicy"]
+            policies += [str(value) for name, value in values.items() if name == "DeploymentPolicy"]
             yield from _options(candidate, path, namespace, values)
-    if set(policies) <= {"AllAtOnce"}:
+    if not set(policies[-1:]) & POLICIES:
         yield candidate.error(
             "in-place-deployment",
             "no file of .ebextensions sets a DeploymentPolicy other than AllAtOnce",
@@ -272,12 +277,12 @@ def render_yaml(candidate: Candidate) -> Iterator[Finding]:
     except PlatformError:
         return  # `line_readable` says so
     source = "render.com/schema/render.yaml.json; render-oss/skills (2026-08-18)"
-    for key in sorted(document.keys() - ON_TOP) if isinstance(document, dict) else ():
+    for key in sorted(document.keys() - ON_TOP, key=str) if isinstance(document, dict) else ():
         yield candidate.error(
             "render-yaml", f"render.yaml has the key {key!r}", "Render refuses the blueprint", "take it away", source
         )
     for service in web_services(document):
-        for key in sorted(service.keys() - RENDER):
+        for key in sorted(service.keys() - RENDER, key=str):
             yield candidate.error(
                 "render-yaml",
                 f"render.yaml has the key {key!r}",
@@ -293,7 +298,16 @@ def render_yaml(candidate: Candidate) -> Iterator[Finding]:
                 "write gunicorn -c gunicorn.conf.py --bind 0.0.0.0:$PORT service.wsgi:app",
                 source,
             )
-        for item in (item for item in service.get("envVars") or () if isinstance(item, dict)):
+        for item in service.get("envVars") or ():
+            if not isinstance(item, dict):
+                yield candidate.error(
+                    "render-yaml",
+                    f"render.yaml has the variable {item!r}",
+                    "Render refuses the blueprint",
+                    "write key: and value:",
+                    source,
+                )
+                continue
             value = item.get("value")
             if value is not None and not isinstance(value, str):
                 yield candidate.error(

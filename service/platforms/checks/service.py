@@ -70,6 +70,15 @@ def start_line(candidate: Candidate) -> Iterator[Finding]:
             "bad-start-line", f"{line!r}: {error}", "a shell cannot read it", "mend the quotes", source
         )
         return
+    if "gunicorn" not in words and not candidate.declared.line.lstrip().startswith("#"):
+        yield candidate.error(
+            "bad-start-line",
+            f"{candidate.declared.line!r} runs no gunicorn",
+            "another server has none of the promises that the worker makes",
+            "write gunicorn -c gunicorn.conf.py service.wsgi:app",
+            source,
+        )
+        return
     for option, value in zip(words, words[1:], strict=False):
         if option in ("-c", "--config") and candidate.upload.text(value) is None:
             yield candidate.error(
@@ -141,7 +150,8 @@ def answers(candidate: Candidate) -> Iterator[Finding]:
     """What the platform asks by itself is answered; that a model is not ready, other checks say."""
     told, _ = _imported(candidate) if candidate.readable() else (None, "")
     for path, status in (told["statuses"] if told else {}).items():
-        if status >= 300 and status != NOT_READY:
+        waits = path in ("/readyz", *candidate.platform.traffic.warm_up)
+        if status >= 300 and not (waits and status == NOT_READY):
             yield candidate.error(
                 "health-path",
                 f"GET {path} answers {status}",

@@ -23,6 +23,7 @@ SECRET_FILES = re.compile(
 )
 SECRET_NAMES = re.compile(r"(?i)(^|_)(secret|password|passwd|token|api_?key|private_?key|credentials?)($|_)")
 TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
+HEX = re.compile(r"[0-9a-f]{32,}")
 TOKEN_BITS = 3.7
 """Bits of entropy for each character, above which a long word is a key rather than a name."""
 
@@ -212,16 +213,17 @@ def secrets(candidate: Candidate) -> Iterator[Finding]:
     """No key in a file that is uploaded."""
     for file in candidate.upload.files:
         if SECRET_FILES.fullmatch(PurePosixPath(file.path).name):
-            ignore = candidate.platform.upload.ignore_file or ".gitignore"
+            ignore = candidate.platform.upload.ignore_file
+            mend = f"name it in {ignore}" if ignore else "move it out of the tree, and never commit it"
             yield candidate.error(
                 "secret-uploaded",
                 f"{file.path} looks like a secret and is uploaded",
                 "whoever may read the deployment may read it",
-                f"name it in {ignore}, and give the value to the platform as a setting",
+                f"{mend}, and give the value to the platform as a setting",
                 candidate.platform.upload.source,
             )
     for name, value in candidate.declared.environment.items() if candidate.readable() else ():
-        if SECRET_NAMES.search(name) or (_is_mixed(value) and _entropy(value) > TOKEN_BITS):
+        if SECRET_NAMES.search(name) or HEX.fullmatch(value) or (_is_mixed(value) and _entropy(value) > TOKEN_BITS):
             yield candidate.error(
                 "secret-in-file",
                 f"{candidate.platform.start.file} gives {name} a value that looks like a key",
