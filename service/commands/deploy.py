@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
                 raise PlatformError(
                     "a rehearsal needs Linux, as the platforms do; on another system run it in a container"
                 )
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
             reports = []
             for one in chosen(platform):
                 if not as_json:

@@ -18,5 +18,5 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cache() -> Path:
-    """Where virtual environments are kept from one test to the next: not below /tmp, which a rehearsal replaces."""
+    """Where virtual environments are kept from one test to the next."""
     return Path(sys.prefix) / "rehearsals"

@@ -56,11 +56,19 @@ http {{
 }}
 """
 """Elastic Beanstalk's layout of nginx's configuration. Source: copies of a live instance's files, read 2026-11-22."""
-READ_ONLY = (
-    'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && mount -t tmpfs -o size="$2" tmpfs /tmp '
-    '&& cd "$1" && shift 2 && exec "$@"'
-)
-"""Makes a folder read-only and /tmp a small one in memory, for one process and its children."""
+READ_ONLY = """
+set -e
+tree=$1 size=$2 keep=$3
+shift 3
+mount --bind "$tree" "$tree"
+mount -o remount,bind,ro "$tree"
+mount -t tmpfs -o size="$size" tmpfs /mnt
+case "$keep" in /tmp/*) mkdir -p "/mnt/${keep#/tmp/}"; mount --rbind "$keep" "/mnt/${keep#/tmp/}";; esac
+mount --move /mnt /tmp
+cd "$tree"
+exec "$@"
+"""
+"""Makes a folder read-only and /tmp a small one in memory that keeps one folder, for a process and its children."""
 
 
 @dataclass
@@ -160,10 +168,18 @@ class Stage:
 
     def _read_only(self, command: list[str]) -> list[str]:
         apart = _unshare("--mount")
-        if Path("/tmp") in self.folder.parents:
-            apart = []  # a small /tmp over it would hide it
         if apart:
-            return [*apart, "sh", "-c", READ_ONLY, "sh", str(self.tree), f"{self.memory_mib}m", *command]
+            return [
+                *apart,
+                "sh",
+                "-c",
+                READ_ONLY,
+                "sh",
+                str(self.tree),
+                f"{self.memory_mib}m",
+                str(self.cache),
+                *command,
+            ]
         self.remarks.append(
             "the tree was not read-only: this machine does not let unshare mount; it was watched instead"
         )

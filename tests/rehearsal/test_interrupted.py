@@ -1,0 +1,36 @@
+"""A rehearsal that is ended early leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ended_rehearsal_leaves_nothing(tree: Path, cache: Path, sent: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM in the middle of it end every process and clear every folder that it made."""
+    before = set(cache.glob("anyport-*"))
+    command = [sys.executable, "-m", "flask", "rehearse", "render"]
+    environment = os.environ | {"ANYPORT_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True) as rehearsal:
+        assert rehearsal.stdout is not None
+        said = next(line for line in rehearsal.stdout if "listens" in line)
+        [stage] = {path.name for path in cache.glob("anyport-stage-*")} - {path.name for path in before}
+        rehearsal.send_signal(sent)
+        rehearsal.wait(30)
+    assert "ok" in said and rehearsal.returncode != 0
+    assert set(cache.glob("anyport-*")) == before
+    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if stage.encode() in read(path)]
+
+
+def read(path: Path) -> bytes:
+    """The environment of a process; nothing of one that has ended or is not ours."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
