@@ -46,7 +46,8 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
                 raise PlatformError(
                     "a rehearsal needs Linux, as the platforms do; on another system run it in a container"
                 )
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
+            for sent in (signal.SIGTERM, signal.SIGHUP):  # so that all that runs is ended
+                signal.signal(sent, lambda number, _: sys.exit(128 + number))
             reports = []
             for one in chosen(platform):
                 if not as_json:

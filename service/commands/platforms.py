@@ -37,12 +37,13 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         """Compare the platforms, or tell the whole story of platform NAME: files, limits, commands, traps."""
         with plain_errors(as_json):
             found = chosen(name or "all")
+            python = python_version()
         if as_json:
             echo_json([platform.model_dump(mode="json") for platform in found])
         elif name is None:
             _print_comparison(found)
         else:
-            click.echo("\n".join(line for platform in found for line in story(platform, python_version())))
+            click.echo("\n".join(line for platform in found for line in story(platform, python)))
 
     @click.command("preflight")
     @click.argument("platform")
@@ -104,7 +105,10 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
 
 def python_version() -> str:
     """The Python that the tree asks for."""
-    return (ROOT / ".python-version").read_text().strip()
+    file = ROOT / ".python-version"
+    if not file.is_file():
+        raise PlatformError(f"{file} is missing; write 3.12 into it")
+    return file.read_text().strip()
 
 
 def _push(platform: Platform, user: str, folder: Path, cache: Path) -> None:
@@ -128,8 +132,7 @@ def _mend(found: list[Finding]) -> list[Finding]:
     """Mend what can be; return the findings that it ends."""
     mended = []
     for finding in found:
-        if finding.mend is not None:
-            finding.mend.apply(ROOT)
+        if finding.mend is not None and finding.mend.apply(ROOT):
             mended.append(finding)
     return mended
 

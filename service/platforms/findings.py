@@ -34,13 +34,23 @@ class Mend:
     path: str
     text: str | None = None
     """Its new text, where that changes."""
+    before: str | None = None
+    """The text that it was found in."""
 
-    def apply(self, root: Path) -> None:
-        """Change the file; one without a new text becomes executable."""
-        if self.text is not None:
-            (root / self.path).write_text(self.text, newline="\n")
+    def apply(self, root: Path) -> bool:
+        """Change the file; one without a new text becomes executable.
+
+        Returns:
+            Whether that was done: a file that was edited since is left alone.
+        """
+        file = root / self.path
+        if self.text is None:
+            file.chmod(0o755)
+        elif self.before is None or file.read_bytes().decode("utf-8", "replace") == self.before:
+            file.write_text(self.text, newline="\n")
         else:
-            (root / self.path).chmod(0o755)
+            return False
+        return True
 
 
 @dataclass(frozen=True)

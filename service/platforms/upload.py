@@ -26,7 +26,9 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every file in an archive, so that the same tree makes the same bytes."""
 MIB = 2**20
 OTHERS = [
-    f"--unset=GIT_{name}" for name in ("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "COMMON_DIR", "PREFIX")
+    word
+    for name in ("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "COMMON_DIR", "PREFIX")
+    for word in ("-u", f"GIT_{name}")
 ]
 """What git tells its hooks of the repository that they are called for. Source: git rev-parse --local-env-vars."""
 INCLUDE = re.compile(r"#\s*!include:\s*(\S.*?)\s*")

@@ -208,6 +208,12 @@ FAULTS = [
     fault("key twice", "render", changed("render.yaml", "    plan:", "    name: two\n    plan:"), "unreadable-start"),
     fault("quote left open", "heroku", start(f'{START} --name "anyport'), "bad-start-line"),
     fault("gunicorn.conf.py not committed", "heroku", forgotten("gunicorn.conf.py"), "config-not-uploaded"),
+    fault(
+        "wrong app without gunicorn.conf.py",
+        "heroku",
+        together(forgotten("gunicorn.conf.py"), start("gunicorn main:nothing")),
+        "app-not-importable",
+    ),
     fault("unknown option", "heroku", with_option("--wrokers 2"), "gunicorn-refuses"),
     fault("gunicorn.conf.py raises", "heroku", changed("gunicorn.conf.py", "bind =", "bind = 1 /"), "gunicorn-refuses"),
     # memory
@@ -615,6 +621,7 @@ HARMLESS = [
     harmless("no limit at all in nginx", "beanstalk", changed(NGINX, "5m", "0")),
     harmless("nginx's files of others", "beanstalk", added("docs/nginx.conf", "client_max_body_size 1k;\n")),
     harmless("only commands", "beanstalk", added(".ebextensions/more.config", "container_commands: {}\n")),
+    harmless("limit of tokens", "render", render_env("TOKEN_LIMIT", "100")),
     harmless("long name", "render", render_env("UPSTREAM", "anyport-production-eu-west-1")),
     harmless("long path", "appengine", app_env("DATA_DIR", "/workspace/models-production")),
     harmless("other services", "render", changed("render.yaml", "services:\n", f"services:\n{WORKER}")),
@@ -697,6 +704,15 @@ def test_a_mend_ends_its_finding(tree: Path, name: str, plant: Plant) -> None:
         finding.mend.apply(tree)
     commit(tree)
     assert look(tree, name) == []
+
+
+def test_a_mend_leaves_what_was_edited_since(tree: Path) -> None:
+    """A file whose text is no longer the one that was looked at is left alone."""
+    added("Procfile", f"# start\nweb: {START}\n")(tree)
+    [finding] = look(tree, "heroku")
+    put(tree / "Procfile", f"web: {START} --log-level debug\n")
+    assert finding.mend and not finding.mend.apply(tree)
+    assert (tree / "Procfile").read_text() == f"web: {START} --log-level debug\n"
 
 
 # The package index

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ended_rehearsal_leaves_nothing(tree: Path, cache: Path, sent: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM in the middle of it end every process and clear every folder that it made."""
+    """Ctrl-C, SIGTERM and a closed terminal end every process of it and clear every folder that it made."""
     before = set(cache.glob("anyport-*"))
     command = [sys.executable, "-m", "flask", "rehearse", "render"]
     environment = os.environ | {"ANYPORT_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}

@@ -172,16 +172,39 @@ def use_stock_worker(tree: Path) -> None:
     (tree / "Procfile").write_text(f"web: gunicorn -c /dev/null {options} service.wsgi:app\n")
 
 
+def choose_no_size(tree: Path) -> None:
+    file = tree / "render.yaml"
+    file.write_text(file.read_text().replace("plan: starter", "plan: huge"))
+
+
+def configure(line: str) -> Callable[[Path], None]:
+    def plant(tree: Path) -> None:
+        with (tree / "gunicorn.conf.py").open("a") as file:
+            file.write(f"\n{line}\n")
+
+    return plant
+
+
+def leave_a_quote_open(tree: Path) -> None:
+    (tree / "Procfile").write_text(f'web: {LINE} --name "x\n')
+
+
 def end_without_draining(tree: Path) -> None:
     file = tree / "service" / "worker.py"
     begins = "    def _drain(self) -> None:\n"
     assert begins in file.read_text()
     file.write_text(file.read_text().replace(begins, f"{begins}        os._exit(0)\n"))
+    with (tree / "service" / "wsgi.py").open("a") as entry:  # so that the signal finds requests in flight
+        entry.write("\nimport time\n\napp.before_request(lambda: time.sleep(0.1))\n")
 
 
 @pytest.mark.parametrize(
     ("name", "plant", "scene", "says"),
     [
+        ("render", choose_no_size, "upload", "'huge'"),
+        ("beanstalk", configure('raise RuntimeError("boom")'), "listens", "boom"),
+        ("beanstalk", configure('bind = "127.0.0.1:9999"'), "listens", "127.0.0.1:9999"),
+        ("beanstalk", leave_a_quote_open, "start", "No closing quotation"),
         ("heroku", use_stock_worker, "body limit", "gets no answer"),
         ("heroku", end_without_draining, "stop in flight", "were lost"),
         ("render", break_model, "ready", "checksum"),

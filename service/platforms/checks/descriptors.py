@@ -77,7 +77,7 @@ def procfile(candidate: Candidate) -> Iterator[Finding]:
         return
     processes = [found[1] for line in text.splitlines() if (found := PROCFILE_LINE.fullmatch(line))]
     web = [line for line in text.splitlines() if line.startswith("web:")]
-    mend = Mend("Procfile", f"{web[0]}\n") if web else None
+    mend = Mend("Procfile", f"{web[0]}\n", text) if web else None
     others = sorted(set(processes) - {"web"})
     if others:
         yield candidate.error(
@@ -242,7 +242,7 @@ def startup_file(candidate: Candidate) -> Iterator[Finding]:
     source = "Azure-App-Service/ImageBuilder init_container.sh; microsoft/Oryx fsvalidation.go"
 
     def wrong(what: str, why: str, good: str) -> Finding:
-        mend = Mend("startup.txt", f"{good}\n")
+        mend = Mend("startup.txt", f"{good}\n", text)
         return candidate.error("startup-file", what, why, f"make the file the one line {good!r}", source, mend)
 
     commands = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -298,7 +298,8 @@ def render_yaml(candidate: Candidate) -> Iterator[Finding]:
                 "write gunicorn -c gunicorn.conf.py --bind 0.0.0.0:$PORT service.wsgi:app",
                 source,
             )
-        for item in service.get("envVars") or ():
+        variables = service.get("envVars") or ()
+        for item in variables if isinstance(variables, list) else ():
             if not isinstance(item, dict):
                 yield candidate.error(
                     "render-yaml",

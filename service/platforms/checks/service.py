@@ -135,7 +135,7 @@ def importable(candidate: Candidate) -> Iterator[Finding]:
     if not candidate.readable() or (_runs_gunicorn(candidate) and not _words(candidate)):
         return
     told, why = _imported(candidate)
-    if told is None and candidate.upload.text("gunicorn.conf.py") is not None:
+    if told is None:
         module, name = app_name(candidate)
         yield candidate.error(
             "app-not-importable",

@@ -23,6 +23,7 @@ SECRET_FILES = re.compile(
 )
 SECRET_NAMES = re.compile(r"(?i)(^|_)(secret|password|passwd|token|api_?key|private_?key|credentials?)($|_)")
 TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
+PLAIN = re.compile(r"[0-9.]*|true|false|yes|no", re.IGNORECASE)
 HEX = re.compile(r"[0-9a-f]{32,}")
 TOKEN_BITS = 3.7
 """Bits of entropy for each character, above which a long word is a key rather than a name."""
@@ -223,7 +224,8 @@ def secrets(candidate: Candidate) -> Iterator[Finding]:
                 candidate.platform.upload.source,
             )
     for name, value in candidate.declared.environment.items() if candidate.readable() else ():
-        if SECRET_NAMES.search(name) or HEX.fullmatch(value) or (_is_mixed(value) and _entropy(value) > TOKEN_BITS):
+        named = SECRET_NAMES.search(name) and not PLAIN.fullmatch(value)
+        if named or HEX.fullmatch(value) or (_is_mixed(value) and _entropy(value) > TOKEN_BITS):
             yield candidate.error(
                 "secret-in-file",
                 f"{candidate.platform.start.file} gives {name} a value that looks like a key",

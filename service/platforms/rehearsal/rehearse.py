@@ -40,7 +40,7 @@ def rehearse(platform: Platform, root: Path, cache: Path, watch: Callable[[Scene
 
 def _play(report: Report, platform: Platform, root: Path, tree: Path, cache: Path) -> None:
     with report.scene("upload") as said:
-        upload, chosen = _upload(platform, root, tree)
+        upload, chosen, memory_mib = _upload(platform, root, tree)
         said.append(f"{len(upload.files)} files, {upload.size_mib:.1f} MiB")
     with report.scene("install") as said:
         installed = _install(upload, chosen, cache)
@@ -48,16 +48,12 @@ def _play(report: Report, platform: Platform, root: Path, tree: Path, cache: Pat
     with report.scene("models") as said:
         manifests = _active(Store(tree / "models"))
         said.append(", ".join(manifest.label for manifest in manifests))
-    try:
-        memory_mib = size_mib(platform, chosen)
-    except PlatformError as error:
-        raise Failed(error.detail) from error
     with stage(platform, chosen, tree, installed, memory_mib, cache) as here:
         with report.scene("start"):
             try:
                 here.start()
-            except PlatformError as error:
-                raise Failed(error.detail) from error
+            except (PlatformError, OSError, ValueError) as error:
+                raise Failed(f"{chosen.line!r} cannot be started: {error}") from error
         play = Play(here, manifests, report)
         report.remarks = here.remarks
         for name, scene in SCENES.items():
@@ -71,11 +67,12 @@ def _play(report: Report, platform: Platform, root: Path, tree: Path, cache: Pat
                     raise Failed(f"no answer ({error}): {here.last_words()}") from error
 
 
-def _upload(platform: Platform, root: Path, tree: Path) -> tuple[Upload, Declared]:
+def _upload(platform: Platform, root: Path, tree: Path) -> tuple[Upload, Declared, int]:
     try:
         upload = gather(platform, root)
         upload.write_folder(tree)
-        return upload, declared(upload)
+        chosen = declared(upload)
+        return upload, chosen, size_mib(platform, chosen)
     except PlatformError as error:
         raise Failed(error.detail) from error
 

@@ -26,6 +26,8 @@ FLIGHT_S = 0.3
 """How long the requests in flight keep the service busy together, about."""
 STOP_S = 30.0
 """Where the platform documents no time between SIGTERM and SIGKILL."""
+NOBODY_BEHIND = (502, 504)
+"""What nginx answers while nobody listens behind it."""
 LOADING = ("being loaded", "on-trial")
 """What /readyz says while it may yet get ready."""
 SPOOFED, CLIENT = "198.51.100.66", "203.0.113.9"
@@ -60,7 +62,9 @@ def listens(play: Play) -> str:
     stage = play.stage
     while play.left_s() > 0:
         try:
-            stage.address.ask("GET", "/livez", timeout_s=max(play.left_s(), POLL_S))
+            answer = stage.address.ask("GET", "/livez", timeout_s=max(play.left_s(), POLL_S))
+            if answer.status in NOBODY_BEHIND:
+                raise ConnectionRefusedError("only the front answers")
             return f"at {_where(stage.address)} after {time.monotonic() - play.began:.1f} s"
         except OSError:
             _still_runs(stage)
@@ -100,6 +104,8 @@ def ready(play: Play) -> str:
             _still_runs(play.stage)
             said = str(error)
         else:
+            if answer.status in NOBODY_BEHIND:
+                _still_runs(play.stage)
             if answer.status == 200:
                 took = time.monotonic() - play.began
                 play.report.figures["ready_s"] = took

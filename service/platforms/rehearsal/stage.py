@@ -200,7 +200,8 @@ class Stage:
         tested = subprocess.run([*command, "-t"], capture_output=True, text=True)
         if tested.returncode:
             raise PlatformError(f"nginx refuses .platform/nginx: {tested.stderr.strip().splitlines()[0]}")
-        self.front = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        quiet = subprocess.DEVNULL
+        self.front = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
     def pids(self) -> list[int]:
         """Every process that the service started and that still runs."""
