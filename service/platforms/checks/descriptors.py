@@ -12,7 +12,6 @@ from service.platforms.declared import EBEXTENSIONS, PROCFILE_LINE, load_yaml, o
 from service.platforms.findings import Candidate, Finding, Mend, number
 
 LINE = "gunicorn -c gunicorn.conf.py service.wsgi:app"
-PORTABLE_NAME = re.compile(r"[a-z0-9]+")
 ALONE_S = (
     "docs.aws.amazon.com/elasticbeanstalk/latest/dg/platforms-linux-extend.html; heroku/cli load-foreman-procfile.js"
 )
