@@ -50,6 +50,11 @@ LINGER_S = 2.0
 """How long a connection is read on after its last answer, so that no reset cuts the answer off."""
 IDLE_GRACE_S = 1.0
 """How long an ending worker waits on a kept-alive connection for a request that may be on its way."""
+WORD_S = 1.0
+"""How long a worker that somebody told to end serves on, for the master's word whether the whole service ends.
+
+A platform may send SIGTERM to every process at once, and the worker may hear it first.
+"""
 EXIT_MARGIN_S = 3.0
 MEASURE_S = 2.0
 """How often a worker looks at its own memory."""
@@ -107,7 +112,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.expire_at = 0.0
         self.catalogue: Catalogue | None = None
         self.answering = 0
-        self.complete = self.retired = False
+        self.complete = self.retired = self.told = False
         self.tired = ""
         self.rested_mib = 0.0
         self.measure_at = 0.0
@@ -123,14 +128,23 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self._count()
         self.keeper = self.wsgi.extensions["anyport"].keeper
         self.keeper.follow(None if board.spare is None else Store(board.spare), self._wake_up)
-        while self.alive and self.ppid == os.getppid():
-            self.notify()
-            self._accept_from_now_on(self._may_accept())
-            self._turn(0.5)
+        while self.alive and not board.stopping and self.ppid == os.getppid():
+            self._serve(0.5)
         self.alive: bool = False
         self._drain()
 
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Note that somebody else ends this worker."""
+        self.told = True
+        super().handle_exit(sig, frame)
+
     # Connections
+
+    def _serve(self, longest_s: float) -> None:
+        """Take one turn in which new connections are welcome."""
+        self.notify()
+        self._accept_from_now_on(self._may_accept())
+        self._turn(longest_s)
 
     def _may_accept(self) -> bool:
         now = time.monotonic()
@@ -485,30 +499,17 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         """Answer what was accepted, accept what has connected, and leave nobody with a reset."""
         began = time.monotonic()
         deadline = began + max(self.cfg.graceful_timeout - EXIT_MARGIN_S, 1.0)
+        self._await_word(began)
         self.wsgi.extensions["anyport"].draining = True
         self.keeper.forget_loading()
-        if not board.stopping:
-            self._leave_the_board()
         if board.stopping:
             self._be_a_lame_duck(min(began + self.settings.lame_duck_s, deadline))
+        else:
+            self._leave_the_board()
         self._accept_from_now_on(False)
+        self._finish(began, deadline)
         for listener in self.sockets:
-            while board.stopping and self._accept(listener):
-                pass
             listener.close()
-        while self.connections and time.monotonic() < deadline:
-            self.notify()
-            self._turn(0.05)
-            quiet_since = time.monotonic() - IDLE_GRACE_S
-            for connection in [c for c in self.connections if c.idle and max(c.active_at, began) < quiet_since]:
-                self._close(connection)
-        for connection in list(self.connections):
-            if connection.task is not None:
-                connection.task = None
-                self._guard(
-                    self._refuse, connection, Draining("the worker had to end before the answer; send it again")
-                )
-            self._drop(connection)
         self._leave_the_board()
         if self.running:
             self.log.error("%d predictions were still running at the deadline", len(self.running))
@@ -516,18 +517,46 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             os._exit(0)
         self.pool.shutdown()
 
-    def _leave_the_board(self) -> None:
-        self.retired = True
-        board.forget(self.age)
+    def _await_word(self, began: float) -> None:
+        """Serve on until it is clear whether the whole service ends."""
+        if self.ppid != os.getppid():
+            board.announce_stop()  # the master was killed: nobody accepts after its workers
+        while self.told and not board.stopping and time.monotonic() < began + WORD_S:
+            self._serve(0.02)
 
     def _be_a_lame_duck(self, until: float) -> None:
         """Not ready, but still serving; then let nobody new begin to connect, and wait for those who have begun."""
         while time.monotonic() < until:
-            self.notify()
-            self._accept_from_now_on(self._may_accept())
-            self._turn(0.05)
+            self._serve(0.05)
         for listener in self.sockets:
             drop_new_connections(listener)
         settled = time.monotonic() + SYN_SETTLE_S
         while time.monotonic() < settled:
             self._turn(0.01)
+
+    def _finish(self, began: float, deadline: float) -> None:
+        """Answer everybody who is here; where nobody accepts after this worker, those who have connected as well."""
+        self._accept_the_last()
+        while self.connections and time.monotonic() < deadline:
+            self.notify()
+            self._turn(0.05)
+            quiet_since = time.monotonic() - IDLE_GRACE_S
+            for connection in [c for c in self.connections if c.idle and max(c.active_at, began) < quiet_since]:
+                self._close(connection)
+            self._accept_the_last()
+        for connection in list(self.connections):
+            if connection.task is not None:
+                connection.task = None
+                self._guard(
+                    self._refuse, connection, Draining("the worker had to end before the answer; send it again")
+                )
+            self._drop(connection)
+
+    def _accept_the_last(self) -> None:
+        for listener in self.sockets:
+            while board.stopping and self._accept(listener):
+                pass
+
+    def _leave_the_board(self) -> None:
+        self.retired = True
+        board.forget(self.age)

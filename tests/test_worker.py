@@ -322,7 +322,7 @@ def test_2_13_preloading_loads_no_model(models: Path) -> None:
         assert loaded and server.process.pid not in loaded
 
 
-@pytest.mark.parametrize(("fault", "times"), [("reload", 3), ("restart", 3), ("recycle", 4)])
+@pytest.mark.parametrize(("fault", "times"), [("reload", 3), ("restart", 4), ("recycle", 4)])
 def test_2_10_no_request_is_lost(fault: str, times: int) -> None:
     """Under reloads, restarts and recycling every request that was sent gets its right answer."""
     counted = witness(fault, times)

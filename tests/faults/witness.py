@@ -1,6 +1,6 @@
 """A witness: clients that check every answer while the service is restarted, reloaded, recycled and killed.
 
-    python -m tests.faults.witness restart 20    # SIGTERM and a new start; also: reload, recycle, kill, activate
+    python -m tests.faults.witness restart 20    # an end and a new start; also: reload, recycle, kill, activate
 
 It prints what it counted. A request is lost if its connection ended without an answer after it was sent; a connection
 that was refused carried no request. Only requests in flight in a worker that was killed may be lost.
@@ -128,16 +128,46 @@ def workers_of(server: Server) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
 
 
+def end_by_master(server: Server) -> None:
+    """SIGTERM to the master, as gunicorn's manual has it."""
+    server.stop()
+
+
+def end_by_group(server: Server) -> None:
+    """SIGTERM to every process at once, as Heroku does."""
+    server.stop(group=True)
+
+
+def end_by_workers(server: Server) -> None:
+    """The same, where the workers hear it well before the master."""
+    for worker in workers_of(server):
+        os.kill(worker, signal.SIGTERM)
+    time.sleep(0.3)
+    server.stop()
+
+
+def end_by_kill(server: Server) -> None:
+    """SIGKILL of the master, after which the workers end on their own."""
+    workers = workers_of(server)
+    server.stop(signal.SIGKILL)
+    while any(Path("/proc", str(worker)).exists() for worker in workers):
+        time.sleep(0.05)
+
+
+ENDINGS = (end_by_master, end_by_group, end_by_workers, end_by_kill)
+
+
 def restart(times: int, models: Path) -> Counter[str]:
-    """SIGTERM and a new start on the same port."""
+    """The service's end, in every way in turn, and a new start on the same port."""
     with running(models, WEB_CONCURRENCY="2") as first:
         port = first.port
 
         def disturb() -> None:
-            first.stop()
-            for _ in range(times - 1):
-                with running(models, port=port, WEB_CONCURRENCY="2"):
+            ENDINGS[0](first)
+            for turn in range(1, times):
+                with running(models, port=port, WEB_CONCURRENCY="2") as server:
                     time.sleep(0.3)
+                    ENDINGS[turn % len(ENDINGS)](server)
 
         return watch(port, disturb)
 
