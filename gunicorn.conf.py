@@ -20,6 +20,7 @@ limit_compute_threads()  # before numpy is imported, here or in a worker: so the
 
 from service import capacity  # noqa: E402
 from service.gunicorn_check import check_gunicorn  # noqa: E402
+from service.kernel import settle_objects  # noqa: E402
 from service.logs import log_config  # noqa: E402
 from service.runtimes import RUNTIMES  # noqa: E402
 from service.store import Store  # noqa: E402
@@ -121,6 +122,7 @@ def when_ready(server):
                 importlib.import_module(module)
             except ImportError:
                 break  # the worker that needs it says so, with the way to mend it
+    settle_objects()
     # Ctrl-C drains like SIGTERM; a second one ends at once.
     server.handle_int = server.handle_term = lambda: stop(server)
 

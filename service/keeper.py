@@ -20,6 +20,7 @@ from threading import Event, Lock, Thread
 from service.arrivals import Arrivals, Terms, adopt
 from service.catalogue import Catalogue
 from service.errors import NotReady
+from service.kernel import settle_objects
 from service.predictor import Predictor
 from service.store import Mark, Store
 from service.survey import EMPTY, Survey
@@ -93,6 +94,8 @@ class Keeper:
         while True:
             before = self._catalogue
             self.refresh()
+            if _predictors(self._catalogue) - _predictors(before):
+                settle_objects()
             self._loaded.set()
             self.forget_loading()
             if self._catalogue is not before:
@@ -178,6 +181,12 @@ class Keeper:
         growth = 2 ** min(self._failures - 1, MOST_DOUBLINGS)
         delay = min(FIRST_RETRY_S * growth, LONGEST_RETRY_S) * random.uniform(0.75, 1.25)
         self._retry_at = time.monotonic() + delay if troubled else math.inf
+
+
+def _predictors(catalogue: Catalogue | None) -> set[int]:
+    """Which models a catalogue has loaded."""
+    entries = [entry for versions in (catalogue or EMPTY).entries.values() for entry in versions.values()]
+    return {id(entry) for entry in entries if isinstance(entry, Predictor)}
 
 
 def _tell(before: Catalogue, now: Catalogue) -> None:

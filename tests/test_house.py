@@ -17,7 +17,7 @@ from tests.conftest import PENGUIN, ROOT
 
 SERVICE = ROOT / "service"
 ORDER = [
-    {"errors", "logs"},
+    {"errors", "logs", "kernel"},
     {"signature"},
     {"manifest", "table"},
     {"runtimes", "protocols", "capacity"},
@@ -28,7 +28,7 @@ ORDER = [
     {"survey"},
     {"keeper"},
     {"web", "packing", "platforms"},
-    {"settings", "framing", "board", "kernel", "answer", "gunicorn_check"},
+    {"settings", "framing", "board", "answer", "gunicorn_check"},
     {"connection"},
     {"commands"},
     {"command_line"},

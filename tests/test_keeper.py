@@ -725,6 +725,14 @@ def follow(monkeypatch: pytest.MonkeyPatch, store: Watched) -> Iterator[Callable
     store.parked = True  # the thread never ends, but from now on it does nothing
 
 
+def await_answers(keeper: Keeper, label: str) -> None:
+    """Wait until this version answers."""
+    deadline = time.monotonic() + WAIT_S
+    while answers(keeper.catalogue()) != label:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_follower_tells_of_every_change(store: Watched, follow: Callable[..., Event]) -> None:
     """The background thread says that there is another catalogue, each time."""
     keeper = Keeper(store, Terms(), patience_s=WAIT_S)
@@ -735,6 +743,26 @@ def test_follower_tells_of_every_change(store: Watched, follow: Callable[..., Ev
     store.activate("penguins", "2", default=False)
     assert told.wait(WAIT_S)
     assert answers(keeper.catalogue()) == "penguins/2"
+
+
+def test_collector_passes_over_what_was_loaded(
+    store: Watched, models_dir: Path, follow: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was loaded is set aside from the garbage collector once, before it answers; an activation costs nothing."""
+    settled: list[int] = []
+    monkeypatch.setattr(keeper_module, "settle_objects", lambda: settled.append(1))
+    keeper = Keeper(store, Terms(), patience_s=WAIT_S)
+    told = follow(keeper)
+    keeper.catalogue()
+    assert len(settled) == 1
+    store.activate("penguins", "2", default=False)
+    await_answers(keeper, "penguins/2")
+    assert len(settled) == 1
+    add_version(models_dir, "3")
+    while keeper.catalogue().held("penguins", "3") is None:
+        assert told.wait(WAIT_S)
+        told.clear()
+    assert len(settled) == 2
 
 
 def test_requests_wait_for_the_first_load(store: Watched, follow: Callable[..., Event]) -> None:
@@ -767,10 +795,7 @@ def test_follower_outlives_the_store(store: Watched, spare: Store, follow: Calla
         time.sleep(0.01)
     store.faults.clear()
     store.activate("penguins", "2", default=False)
-    deadline = time.monotonic() + WAIT_S
-    while answers(keeper.catalogue()) != "penguins/2":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    await_answers(keeper, "penguins/2")
 
 
 def test_3_20_trial_does_not_hold_up_an_activation(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import logging
 import pickle
 import sys
+import types
 import warnings
+import weakref
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -219,6 +222,25 @@ def test_probabilities_are_only_given_where_asked_for(case: str) -> None:
     outputs = runtime.predict(table, False)
     assert outputs.probabilities is None
     assert outputs.predictions.tolist() == runtime.predict(table, True).predictions.tolist()
+
+
+def test_models_are_freed_without_the_collector(case: str) -> None:
+    """Whoever lets go of a model frees it: a worker's collector passes over what was loaded, so cycles would stay."""
+    specimen = SPECIMENS[case]
+    runtime = RUNTIMES[specimen.runtime].bind(
+        load(specimen.runtime, content_of(case)), specimen.signature, specimen.layout
+    )
+    runtime.predict(specimen.table(0, 10), True)
+    held = weakref.ref(runtime)
+    inner = [weakref.ref(part) for part in vars(runtime).values() if hasattr(part, "__weakref__")]
+    assert inner
+    gc.disable()
+    try:
+        del runtime
+        assert held() is None
+        assert not [ref() for ref in inner if ref() is not None and not isinstance(ref(), types.FunctionType)]
+    finally:
+        gc.enable()
 
 
 def test_examine_tells_what_the_model_knows(case: str) -> None:
