@@ -76,13 +76,13 @@ class Settings(BaseSettings):
     """Memory that the service may use, in MiB. By default the container's own limit."""
 
     stop_grace_s: int = Field(
-        default=30,
+        default_factory=lambda: 5 if "WEBSITE_SITE_NAME" in os.environ else 30,
         ge=1,
         le=3600,
         validation_alias=AliasChoices("ANYPORT_STOP_GRACE_S", "WEBSITES_CONTAINER_STOP_TIME_LIMIT"),
     )
-    """How long the platform waits between SIGTERM and SIGKILL, in seconds; the service ends before. Heroku and Render
-    wait 30; Azure waits as long as the second name says."""
+    """How long the platform waits between SIGTERM and SIGKILL, in seconds; the service ends before. By default 30, as
+    Heroku and Render wait; on Azure 5, unless the second name tells Azure itself to wait longer."""
 
     client_hops: int = Field(default=0, ge=0, le=8)
     """Which item of X-Forwarded-For, from the right, is the client's address: as many as there are trusted proxies.

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -23,14 +23,21 @@ def plain_errors(as_json: bool = False) -> Iterator[None]:
         yield
     except ServiceError as error:
         if as_json:
-            click.echo(json.dumps({"error": {"code": error.code, "detail": error.detail}}))
-            sys.exit(1)
+            _end_as_json(error.code, error.detail)
         lines = [f"  row {f.row}, {f.feature}: {f.detail}" for f in error.faults if f.row is not None]
         raise click.ClickException("\n".join([error.detail, *lines[:5]])) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror}; nothing was changed") from error
+        detail = f"{error.filename or 'a file'}: {error.strerror or error}"
+        if as_json:
+            _end_as_json("os-error", detail)
+        raise click.ClickException(detail) from error
     finally:
         logging.disable(before)
+
+
+def _end_as_json(code: str, detail: str) -> NoReturn:
+    click.echo(json.dumps({"error": {"code": code, "detail": detail}}))
+    sys.exit(1)
 
 
 def echo_json(document: Any) -> None:

@@ -22,11 +22,13 @@ from service.platforms.facts import Platform, chosen
 from service.platforms.preflight import preflight, survey_ground
 from service.platforms.rehearsal.rehearse import rehearse
 from service.platforms.report import Report, Scene
-from service.platforms.verify import verify
+from service.platforms.verify import await_ready, verify
 from service.settings import Settings
 from service.store import Store
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+READY_S = 300.0
+"""How long to wait for what was deployed, where the platform documents no start limit."""
 
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
@@ -80,34 +82,40 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     @click.argument("platform")
     @click.option("--name", required=True, help="The app's name at the platform.")
     @click.option("--first", is_flag=True, help="Also run the commands that make the app, before.")
-    @click.option("--url", help="Where it answers afterwards; then verify it.")
+    @click.option("--url", help="Where it answers afterwards, if the platform's tool cannot say it.")
+    @click.option("--no-verify", is_flag=True, help="Do not ask it afterwards whether it answers right.")
     @click.option("--dry-run", is_flag=True, help="Print the commands, and run none.")
-    def run_deploy(platform: str, name: str, first: bool, url: str | None, dry_run: bool) -> None:
-        """Preflight, then run PLATFORM's own commands, then verify."""
+    def run_deploy(platform: str, name: str, first: bool, url: str | None, no_verify: bool, dry_run: bool) -> None:
+        """Preflight, then run PLATFORM's own commands, then verify that it answers as the model did when packed.
+
+        Exit status 1 if preflight finds an error, a command fails, or an answer differs.
+        """
         with plain_errors():
             one = _one(platform)
             if not NAME.fullmatch(name):
                 raise PlatformError(
                     f"{shorten(name)!r} is no name of an app: small letters, digits and dashes, at most 63"
                 )
-            commands = _commands(one, name, first=first)
             if dry_run:
-                click.echo(
-                    "\n".join([*commands, *(f"(in a console there) {line}" for line in _console(one, name, first))])
-                )
+                click.echo("\n".join(_plan(one, name, first, url, not no_verify)))
                 return
             _check(one, settings)
-            for command in commands:
+            for command in _commands(one, name, first=first):
                 _run(one, command)
             if first and one.deploy.console:
-                click.echo(f"now, in a console on {one.title}:")
-                click.echo("\n".join(_console(one, name)))
+                steps = [*_console(one, name), f"flask deploy {one.name} --name {name}"]
+                click.echo("\n".join([f"now, in a console on {one.title} and then here:", *steps]))
                 return
-            if url:
-                report = _verify(settings, url, quiet=False)
-                _print_end(report)
-                sys.exit(not report.passed)
-        click.echo(f"deployed; {one.deploy.address.format(name=name)}; then: flask verify URL")
+            if no_verify or (one.deploy.builds_later and not url):
+                click.echo(f"deployed; when it is live: flask verify {url or _made_up(one, name)}")
+                return
+            url = url or _address(one, name)
+            longest_s = one.limits.start_s or READY_S
+            click.echo(f"waiting until {url} is ready, at most {longest_s:.0f} s")
+            await_ready(address_of(url), longest_s)
+            report = _verify(settings, url, quiet=False)
+        _print_end(report)
+        sys.exit(not report.passed)
 
     yield run_rehearse
     yield run_verify
@@ -155,15 +163,48 @@ def _commands(platform: Platform, name: str, *, first: bool) -> list[str]:
     return platform.commands(deploy.push, name, python_version())
 
 
-def _console(platform: Platform, name: str, first: bool = True) -> list[str]:
-    return platform.commands(platform.deploy.console if first else (), name, python_version())
+def _console(platform: Platform, name: str) -> list[str]:
+    return platform.commands(platform.deploy.console, name, python_version())
+
+
+def _plan(platform: Platform, name: str, first: bool, url: str | None, verified: bool) -> Iterator[str]:
+    """Every step of a deployment, as one would type it."""
+    yield f"flask preflight {platform.name}"
+    yield from _commands(platform, name, first=first)
+    if first and platform.deploy.console:
+        yield from (f"(in a console there) {line}" for line in _console(platform, name))
+    elif verified:
+        asked = platform.commands((platform.deploy.ask_address,), name, python_version())[0]
+        if asked and not url:
+            yield asked
+        yield f"flask verify {url or _made_up(platform, name)}"
+
+
+def _made_up(platform: Platform, name: str) -> str:
+    """The address as far as it is known beforehand."""
+    return platform.commands((platform.deploy.address,), name, python_version())[0]
+
+
+def _address(platform: Platform, name: str) -> str:
+    """The address as the platform's tool says it."""
+    if not platform.deploy.ask_address:
+        return _made_up(platform, name)
+    command = platform.commands((platform.deploy.ask_address,), name, python_version())[0]
+    said = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True)
+    found = re.search(platform.deploy.address_in, said.stdout)
+    if found is None:
+        raise PlatformError(f"it is deployed, but `{command}` names no address; give it: flask verify URL")
+    return found[1]
 
 
 def _check(platform: Platform, settings: Settings) -> None:
     if shutil.which(platform.deploy.tool) is None:
         raise PlatformError(f"{platform.deploy.tool} is not installed; get it: {platform.deploy.install_tool}")
     ground = survey_ground(ROOT, settings.policy, TRIAL, datetime.now(UTC).date())
-    errors = [finding for finding in preflight(platform, ground) if finding.level == "error"]
+    found = preflight(platform, ground)
+    for finding in found:
+        click.echo(f"{finding.level}: {finding.id}: {finding.what}", err=True)
+    errors = [finding for finding in found if finding.level == "error"]
     if errors:
         raise PlatformError(f"{errors[0].id}: {errors[0].what}; see them all: flask preflight {platform.name}")
 

@@ -19,6 +19,7 @@ from service.platforms.findings import Finding
 from service.platforms.preflight import preflight, survey_ground
 from service.platforms.push import push
 from service.platforms.story import comparison, story
+from service.platforms.upload import Upload
 from service.settings import Settings
 from service.trial import Limits
 
@@ -65,7 +66,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
                 found += preflight(one, ground, wheels=wheels)
             mended = _mend(found) if fix else []
         if as_json:
-            echo_json([_plain(finding) for finding in found])
+            echo_json([_plain(finding) | {"mended": finding in mended} for finding in found])
         else:
             _print_findings(found, mended, wanted)
         sys.exit(any(finding.level == "error" for finding in found if finding not in mended))
@@ -85,11 +86,12 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         with plain_errors(as_json):
             if user and not platform.startswith("pythonanywhere"):
                 raise PlatformError(f"--push is PythonAnywhere's; for {platform} see: flask platforms {platform}")
+            gathered = [uploads.gather(one, ROOT) for one in chosen(platform)]  # all, before the first is written
             where = output or settings.cache_dir.expanduser() / "bundles"
             whole = output is not None and platform != "all"
-            rows = [_bundle(one, where if whole else where / one.name) for one in chosen(platform)]
+            rows = [_bundle(one, where if whole else where / one.platform.name) for one in gathered]
             if user:
-                _push(chosen(platform)[0], user, Path(rows[0]["written"]), settings.cache_dir.expanduser())
+                _push(gathered[0], user, Path(rows[0]["written"]), settings.cache_dir.expanduser())
         if as_json:
             echo_json(rows)
             return
@@ -111,17 +113,15 @@ def python_version() -> str:
     return file.read_text().strip()
 
 
-def _push(platform: Platform, user: str, folder: Path, cache: Path) -> None:
-    upload = uploads.gather(platform, ROOT)
+def _push(upload: Upload, user: str, folder: Path, cache: Path) -> None:
     count = push(upload, folder, f"/home/{user}/anyport", cache / "pushed" / f"{user}.json", tell)
     click.echo(f"{count} files were brought to /home/{user}/anyport", err=True)
 
 
-def _bundle(platform: Platform, output: Path) -> dict[str, Any]:
-    upload = uploads.gather(platform, ROOT)
+def _bundle(upload: Upload, output: Path) -> dict[str, Any]:
     written = uploads.write(upload, output)
     return {
-        "platform": platform.name,
+        "platform": upload.platform.name,
         "written": str(written),
         "mib": round(upload.size_mib, 2),
         "files": [{"path": file.path, "bytes": len(file.content)} for file in upload.files],

@@ -16,6 +16,7 @@ PROCFILE_LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 EBEXTENSIONS = re.compile(r"\.ebextensions/[^/]+\.config")
 SET = re.compile(r"""^os\.environ(?:\.setdefault\(|\[)["'](\w+)["'](?:, |\] = )["']([^"']*)["']""", re.MULTILINE)
 ENVIRONMENT = "aws:elasticbeanstalk:application:environment"
+DEFAULT_PROCESS = "aws:elasticbeanstalk:environment:process:default"
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,23 @@ def _python_file(upload: Upload) -> str | None:
 
 def from_procfile(upload: Upload) -> Declared:
     """`web:` of Procfile; `.python-version`; what .ebextensions sets, where that is read."""
-    found = [line.groups() for line in map(PROCFILE_LINE.fullmatch, _text(upload).splitlines()) if line]
-    lines = [command for process, command in found if process == "web"]
+    written = [line.groups() for line in map(PROCFILE_LINE.fullmatch, _text(upload).splitlines()) if line]
+    lines = [command for process, command in written if process == "web"]
     if not lines:
         raise PlatformError("Procfile has no web: line; write `web: gunicorn -c gunicorn.conf.py service.wsgi:app`")
-    return Declared(lines[-1], _python_file(upload), environment=dict(_ebextensions(upload)))
+    found = _ebextensions(upload) if "ebextensions" in upload.platform.checks else {}
+    values = {name: str(value) for name, value in found.get(ENVIRONMENT, {}).items()}
+    health_path = found.get(DEFAULT_PROCESS, {}).get("HealthCheckPath")
+    return Declared(lines[-1], _python_file(upload), environment=values, health_path=health_path and str(health_path))
 
 
-def _ebextensions(upload: Upload) -> dict[str, str]:
-    values: dict[str, str] = {}
-    if "ebextensions" in upload.platform.checks:
-        for path in (file.path for file in upload.files if EBEXTENSIONS.fullmatch(file.path)):
-            with suppress(PlatformError):  # a check of these files says so
-                values |= {name: str(value) for name, value in options(upload, path).get(ENVIRONMENT, {}).items()}
+def _ebextensions(upload: Upload) -> dict[str, dict[str, Any]]:
+    """Every option of .ebextensions, by namespace; of two files the later one counts."""
+    values: dict[str, dict[str, Any]] = {}
+    for path in (file.path for file in upload.files if EBEXTENSIONS.fullmatch(file.path)):
+        with suppress(PlatformError):  # a check of these files says so
+            for namespace, found in options(upload, path).items():
+                values[namespace] = values.get(namespace, {}) | found
     return values
 
 
@@ -158,7 +163,8 @@ def from_first_line(upload: Upload) -> Declared:
         raise PlatformError(
             "the first line of startup.txt is empty; write `exec gunicorn -c gunicorn.conf.py service.wsgi:app`"
         )
-    return Declared(lines[0], _python_file(upload))
+    stop_s = upload.platform.deploy.settings.get("WEBSITES_CONTAINER_STOP_TIME_LIMIT")
+    return Declared(lines[0], _python_file(upload), stop_s=float(stop_s) if stop_s else None)
 
 
 def from_render_yaml(upload: Upload) -> Declared:

@@ -54,6 +54,10 @@ class Upload(Group):
     upload_limit_mib: float | None = None
     unpacked_limit_mib: float | None = None
     """What the tree and its installed packages may take together."""
+    slug_limit_mib: float | None = None
+    """What they may take compressed."""
+    limit_of: str = ""
+    """Whose limits these are, where others have larger ones."""
     files_limit: int | None = None
 
 
@@ -71,7 +75,7 @@ class Start(Group):
     front: Literal["router", "nginx", "uwsgi", "socket"]
     """What stands between the service and its clients."""
     port: int | None = None
-    """The port that the service must listen on."""
+    """The port that the service must listen on, or is usually told to."""
     environment: dict[str, str]
     """What the platform puts into the environment; `{port}`, `{socket}` and `{memory_mib}` stand for those."""
     threads: bool = True
@@ -79,6 +83,11 @@ class Start(Group):
     """Where the service may write; the empty path is its own folder."""
     stop: Literal["all", "first", "reload"] = "first"
     """Who gets the signal that ends it: every process, the first one, or uWSGI's master, which reloads."""
+
+    @property
+    def gives_port(self) -> bool:
+        """Whether the platform says in PORT which port it is: then `port` is only what it usually says."""
+        return "PORT" in self.environment
 
 
 class Limits(Group):
@@ -173,6 +182,13 @@ class Deploy(Group):
     push: tuple[str, ...]
     """Each time."""
     address: str
+    """Where it answers then; not an address itself where the platform makes a part of it up."""
+    ask_address: str = ""
+    """A command that says so."""
+    address_in: str = ""
+    """A pattern whose first group is the address in what that command prints."""
+    builds_later: bool = False
+    """Whether the commands end before the platform has built it."""
 
 
 class Trap(Fact):

@@ -17,6 +17,8 @@ from service.platforms.facts import Platform
 from service.platforms.upload import Upload
 
 PROBE_S = 120
+OTHER_PORT = 49731
+"""What the service is told where the platform gives it a port, so that one that it has fixed for itself is seen."""
 
 
 def number(text: str | None, default: float) -> float:
@@ -106,13 +108,19 @@ class Candidate:
         except PlatformError:
             return False
 
+    @property
+    def port(self) -> int | None:
+        """Where the service must listen, None where that is no port."""
+        return OTHER_PORT if self.platform.start.gives_port else self.platform.start.port
+
     def environment(self) -> dict[str, str]:
         """What the service finds in its environment there."""
-        sizes, port = self.platform.sizes, self.platform.start.port
+        sizes = self.platform.sizes
         wanted = self.declared.size if self.readable() else None
         size = next((size for size in sizes.offered if size.name == wanted), sizes.size(sizes.default))
-        given = self.platform.environment(port or 0, Path("/tmp/socket"), size.memory_mib)
-        return given | (self.declared.environment if self.readable() else {})
+        given = self.platform.environment(self.port or 0, Path("/tmp/socket"), size.memory_mib)
+        limit = {"ANYPORT_MEMORY_MIB": str(size.memory_mib)}  # there the container says it
+        return limit | given | (self.declared.environment if self.readable() else {})
 
     def ask(self, code: str, *arguments: str) -> tuple[Any, str]:
         """Run Python in the upload, under the platform's environment and nothing else.

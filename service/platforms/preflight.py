@@ -57,7 +57,7 @@ def preflight(platform: Platform, ground: Ground, *, wheels: bool = False) -> li
                 "error",
                 error.detail,
                 f"{platform.title} would receive nothing",
-                "git init, git add . and git commit, then try again",
+                "git init, git add . and git commit; or, of a link, commit what it leads to, or take it away",
                 platform.upload.source,
             )
         ]

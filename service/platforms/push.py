@@ -32,7 +32,7 @@ def push(upload: Upload, folder: Path, home: str, note: Path, tell: Callable[[st
     Raises:
         PlatformError: If the client refuses; what was brought until then is noted, so that the next push goes on.
     """
-    brought: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
+    brought = _noted(note)
     wanted = {file.path: hashlib.sha256(file.content).hexdigest() for file in upload.files}
     changed = [path for path, digest in wanted.items() if brought.get(path) != digest]
     gone = [path for path in brought if path not in wanted]
@@ -49,6 +49,16 @@ def push(upload: Upload, folder: Path, home: str, note: Path, tell: Callable[[st
             del brought[path]
         note.write_text(json.dumps(brought))
     return len(changed) + len(gone)
+
+
+def _noted(note: Path) -> dict[str, str]:
+    try:
+        brought = json.loads(note.read_text()) if note.exists() else {}
+    except ValueError:
+        brought = None
+    if not isinstance(brought, dict):
+        raise PlatformError(f"{note} does not say what was brought before; remove it, and everything is uploaded")
+    return brought
 
 
 def _client(*arguments: str) -> None:

@@ -68,6 +68,10 @@ def _deploy(platform: Platform, filled: Callable[[tuple[str, ...]], list[str]]) 
     for title, field in (("once", "prepare"), ("once, in a console there", "console"), ("each time", "push")):
         yield from (f"  {title}: {command}{_mark(deploy, field)}" for command in filled(getattr(deploy, field)))
     yield f"  the address: {filled((deploy.address,))[0]}{_mark(deploy, 'address', 'settings')}"
+    if deploy.ask_address:
+        asked, marks = filled((deploy.ask_address,))[0], _mark(deploy, "ask_address", "address_in")
+        yield f"  asked with: {asked}, which prints it as {deploy.address_in}{marks}"
+    yield f"  built after the commands have ended: {told(deploy, 'builds_later')}"
 
 
 def _group(title: str, group: Group) -> Iterator[str]:

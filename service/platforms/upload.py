@@ -103,20 +103,18 @@ def write(upload: Upload, out: Path) -> Path:
     Raises:
         PlatformError: If `out` is a folder with something else in it.
     """
-    note = out / ".anyport-bundle"
+    note, name = out / ".anyport-bundle", upload.platform.name
     if out.is_dir() and any(out.iterdir()) and not note.exists():
         raise PlatformError(f"{out} holds something else; name an empty folder with -o, or one that does not exist")
-    shutil.rmtree(out, ignore_errors=True)
-    if upload.platform.upload.form == "zip":
-        out.mkdir(parents=True)
-        note.touch()
-        upload.write_zip(out / f"{upload.platform.name}.zip")
-        return out / f"{upload.platform.name}.zip"
-    folder = out / upload.platform.name
-    folder.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     note.touch()
-    upload.write_folder(folder)
-    return folder
+    if upload.platform.upload.form == "zip":
+        upload.write_zip(out / f"{name}.zip")
+        return out / f"{name}.zip"
+    shutil.rmtree(out / name, ignore_errors=True)
+    (out / name).mkdir()
+    upload.write_folder(out / name)
+    return out / name
 
 
 def committed(root: Path, ignore_file: str | None) -> list[Uploaded]:
@@ -264,6 +262,8 @@ def _included(root: Path, patterns: Iterable[str]) -> Iterator[str]:
     for pattern in patterns:
         if directive := INCLUDE.fullmatch(pattern):
             other = root / directive[1]
-            yield from other.read_text(errors="replace").splitlines() if other.is_file() else ()
+            if not other.is_file():
+                raise PlatformError(f".gcloudignore includes {directive[1]}, which is not there; gcloud refuses that")
+            yield from other.read_text(errors="replace").splitlines()
         else:
             yield pattern

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from service.errors import PlatformError
 from service.manifest import Manifest
@@ -13,6 +13,7 @@ from service.platforms.client import JSON, PRINTABLE, Address, golden_body, gold
 from service.platforms.report import Failed, Report, Scene
 
 SAMPLES = 20
+POLL_S = 2.0
 
 
 def verify(
@@ -45,6 +46,16 @@ def verify(
     except Failed:
         pass  # the scene that failed is in the report
     return report
+
+
+def await_ready(address: Address, seconds: float) -> None:
+    """Wait at most so long until what is being deployed says that it is ready. `verify` says whether it is."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(OSError):
+            if address.ask("GET", "/readyz", timeout_s=POLL_S + 8).status == 200:
+                return
+        time.sleep(POLL_S)
 
 
 @contextmanager

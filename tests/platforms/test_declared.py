@@ -64,8 +64,8 @@ GOOD = [
         Declared("exec x", "python312", "F2", {"A": "1", "B": "b"}),
     ),
     ("appengine", {"app.yaml": "entrypoint: x\nruntime: python312\nenv_variables:\n"}, Declared("exec x", "python312")),
-    ("azure", {"startup.txt": f"exec {START}\n"}, Declared(f"exec {START}")),
-    ("azure", {"startup.txt": "# first\nsecond\n", ".python-version": "3.13"}, Declared("# first", "3.13")),
+    ("azure", {"startup.txt": f"exec {START}\n"}, Declared(f"exec {START}", stop_s=60)),
+    ("azure", {"startup.txt": "# first\nsecond\n", ".python-version": "3.13"}, Declared("# first", "3.13", stop_s=60)),
     ("render", {"render.yaml": RENDER}, Declared("start")),
     (
         "render",

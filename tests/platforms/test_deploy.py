@@ -17,7 +17,7 @@ from service.manifest import read_manifest
 from service.platforms.facts import platforms
 from tests.conftest import ROOT
 from tests.platforms.live import listening, well
-from tests.platforms.trees import EVERY, added, ground
+from tests.platforms.trees import EVERY, added, ground, left
 
 PENGUINS = read_manifest("penguins/1", (ROOT / "models/penguins/1/manifest.json").read_bytes())
 TOOL = """#!/bin/sh
@@ -79,26 +79,39 @@ def here(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_dry_run_prints_the_commands(name: str, flask_deploy: Deploy, tools: Tools) -> None:
-    """A dry run prints the commands of each time, as the facts have them, and runs none."""
+    """A dry run prints preflight, the commands of each time as the facts have them, and verify; it runs none."""
     platform = platforms()[name]
     for tool in ("git", "flask", platform.deploy.tool):
         tools.add(tool)
     done = flask_deploy(name, "--name", "my-app", "--dry-run")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == platform.commands(platform.deploy.push, "my-app", "3.12")
+    first, *commands, last = done.stdout.splitlines()
+    asked = (platform.deploy.ask_address,) if platform.deploy.ask_address else ()
+    assert first == f"flask preflight {name}"
+    assert commands == platform.commands(platform.deploy.push + asked, "my-app", "3.12")
+    assert last.startswith("flask verify ") and "my-app" in last
     assert tools.calls() == []
+
+
+def test_dry_run_without_verify(flask_deploy: Deploy) -> None:
+    """Whoever does not want to verify sees no such step; one who knows the address sees it."""
+    plain = flask_deploy("heroku", "--name", "my-app", "--dry-run", "--no-verify").stdout.splitlines()
+    assert plain[-1] == "git push heroku HEAD:main"
+    known = flask_deploy("heroku", "--name", "my-app", "--dry-run", "--url", "https://x.example").stdout.splitlines()
+    assert known == [*plain, "flask verify https://x.example"]
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_dry_run_of_the_first_time(name: str, flask_deploy: Deploy, tools: Tools) -> None:
     """With --first the commands of the first time come before; those for a console there are told as such."""
     platform = platforms()[name]
-    done = flask_deploy(name, "--name", "my-app", "--first", "--dry-run")
+    done = flask_deploy(name, "--name", "my-app", "--first", "--dry-run", "--no-verify")
     assert done.exit_code == 0
     parts = platform.deploy
     here = parts.prepare if parts.console else parts.prepare + parts.push
     there = [f"(in a console there) {line}" for line in platform.commands(parts.console, "my-app", "3.12")]
-    assert done.stdout.splitlines() == platform.commands(here, "my-app", "3.12") + there
+    expected = [f"flask preflight {name}", *platform.commands(here, "my-app", "3.12"), *there]
+    assert done.stdout.splitlines() == expected
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -145,14 +158,14 @@ def test_missing_tool_is_told_with_how_to_get_it(flask_deploy: Deploy, here: Pat
 def test_commands_run_in_their_order(flask_deploy: Deploy, here: Path, tools: Tools) -> None:
     """Each command is shown and run, those of the first time before the others; the end says where the app is."""
     tools.add("eb")
-    done = flask_deploy("beanstalk", "--name", "my-app", "--first")
+    done = flask_deploy("beanstalk", "--name", "my-app", "--first", "--no-verify")
     commands = platforms()["beanstalk"].deploy.prepare + platforms()["beanstalk"].deploy.push
     expected = platforms()["beanstalk"].commands(commands, "my-app", "3.12")
     assert done.exit_code == 0, done.output
     assert tools.calls() == expected
     *shown, last = done.stdout.splitlines()
     assert shown == [f"$ {command}" for command in expected]
-    assert "eb status my-app" in last and "flask verify URL" in last
+    assert "eb status my-app" in last and "flask verify" in last
 
 
 @pytest.mark.slow
@@ -179,8 +192,11 @@ def test_errors_of_preflight_stop_it(flask_deploy: Deploy, here: Path, tools: To
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", ["right", "nothing"])
-def test_deployment_is_verified(flask_deploy: Deploy, here: Path, tools: Tools, answers: str) -> None:
+def test_deployment_is_verified(
+    flask_deploy: Deploy, here: Path, tools: Tools, answers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With --url the live service is verified at the end, and the status is the verdict."""
+    monkeypatch.setattr(deploy, "await_ready", lambda address, seconds: None)
     tools.add("eb")
     with listening(well(PENGUINS) if answers == "right" else {}) as live:
         done = flask_deploy("beanstalk", "--name", "my-app", "--url", live.url)
@@ -190,11 +206,41 @@ def test_deployment_is_verified(flask_deploy: Deploy, here: Path, tools: Tools, 
 
 
 @pytest.mark.slow
+def test_address_is_asked_of_the_platforms_tool(flask_deploy: Deploy, here: Path, tools: Tools) -> None:
+    """Without --url the platform's own tool says where the app answers, and that is verified."""
+    with listening(well(PENGUINS)) as live:
+        (tools.folder / "eb").write_text(f"#!/bin/sh\necho 'Details for my-app'\necho '  CNAME: {live.url}'\n")
+        (tools.folder / "eb").chmod(0o755)
+        done = flask_deploy("beanstalk", "--name", "my-app")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].strip() == f"{live.url}: passed"
+
+
+@pytest.mark.slow
+def test_address_that_the_tool_does_not_say(flask_deploy: Deploy, here: Path, tools: Tools) -> None:
+    """Where the platform's tool names no address, it is told that the deployment is done and how to verify it."""
+    tools.add("eb")
+    done = flask_deploy("beanstalk", "--name", "my-app")
+    assert done.exit_code == 1
+    assert "it is deployed, but `eb status my-app` names no address; give it: flask verify URL" in done.stderr
+
+
+@pytest.mark.slow
+def test_warnings_of_preflight_are_told(flask_deploy: Deploy, here: Path, tools: Tools) -> None:
+    """What preflight only warns of is told, and does not stop the deployment."""
+    tools.add("eb")
+    left("README.md")(here)
+    done = flask_deploy("beanstalk", "--name", "my-app", "--no-verify")
+    assert done.exit_code == 0, done.output
+    assert "warning: beanstalk.uncommitted-changes" in done.stderr
+
+
+@pytest.mark.slow
 def test_commands_run_in_the_tree(flask_deploy: Deploy, here: Path, tools: Tools) -> None:
     """The platform's tool is run in the tree, wherever `flask` was called."""
     tools.add("gcloud")
     (tools.folder / "gcloud").write_text(f"#!/bin/sh\npwd > {tools.record}\n")
-    assert flask_deploy("appengine", "--name", "my-app").exit_code == 0
+    assert flask_deploy("appengine", "--name", "my-app", "--no-verify").exit_code == 0
     assert os.path.realpath(tools.calls()[0]) == os.path.realpath(here)
 
 
@@ -207,6 +253,6 @@ def test_own_commands_need_no_path(
     platform = platforms()["pythonanywhere"]
     pushing = platform.deploy.model_copy(update={"push": ("flask platforms heroku", "pa webapp reload")})
     monkeypatch.setattr(deploy, "chosen", lambda name: [platform.model_copy(update={"deploy": pushing})])
-    done = flask_deploy("pythonanywhere", "--name", "my-app")
+    done = flask_deploy("pythonanywhere", "--name", "my-app", "--no-verify")
     assert done.exit_code == 0, done.output
     assert tools.calls() == ["pa webapp reload"]

@@ -294,6 +294,13 @@ def test_gcloud_takes_the_working_tree(repo: Path) -> None:
     assert gather(platforms()["appengine"], repo).text("app.py") == "later"
 
 
+def test_gcloudignore_that_includes_nothing(repo: Path) -> None:
+    """An included file that is not there is an error, as it is for gcloud."""
+    put(repo / ".gcloudignore", "#!include:.missing\n")
+    with pytest.raises(PlatformError, match=r"includes \.missing, which is not there"):
+        gather(platforms()["appengine"], repo)
+
+
 @pytest.mark.parametrize("line", ["#!include:.gitignore", "# !include:.gitignore"])
 def test_gcloudignore_includes_other_files(repo: Path, line: str) -> None:
     """The patterns of an included file stand in its place, so that later lines may take something back."""
@@ -448,6 +455,15 @@ def test_earlier_output_is_replaced(tmp_path: Path, name: str) -> None:
         assert bytes_of(before) == bytes_of(fresh) == {"new.txt": (b"new", False)}
     else:
         assert before.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["heroku", "beanstalk"])
+def test_what_others_put_beside_an_earlier_bundle_stays(tmp_path: Path, name: str) -> None:
+    """Only the bundle itself is replaced."""
+    write(upload(name), tmp_path / "out")
+    put_all(tmp_path, "out/mine.txt")
+    write(upload(name), tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "out/mine.txt"
 
 
 @pytest.mark.parametrize("name", ["heroku", "beanstalk"])

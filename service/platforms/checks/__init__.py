@@ -26,6 +26,7 @@ EVERYWHERE: tuple[Check, ...] = (
     service.importable,
     service.answers,
     service.threads,
+    service.open_before_fork,
     service.settings,
     service.deadlines,
     service.proxies,

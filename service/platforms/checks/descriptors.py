@@ -31,6 +31,7 @@ RENDER = {
     "rootDir", "runtime", "scaling", "startCommand", "type",
 }  # fmt: skip
 """Keys of a web service in render.yaml. Source: render.com/schema/render.yaml.json."""
+RENDER_SOURCE = "render.com/schema/render.yaml.json; render-oss/skills (2026-08-18)"
 NAMESPACES = {
     "aws:elasticbeanstalk:application:environment": None,
     "aws:elasticbeanstalk:application:environmentsecrets": None,
@@ -195,6 +196,14 @@ def _options(candidate: Candidate, path: str, namespace: str, values: dict[str, 
                 f"known are: {', '.join(sorted(known)) or 'no options of such a namespace'}",
                 source,
             )
+    if values.get("EnvironmentType") == "SingleInstance" and candidate.environment().get("ANYPORT_CLIENT_HOPS") == "2":
+        yield candidate.error(
+            "proxy-trust",
+            f"{path} asks for one instance without a balancer, and ANYPORT_CLIENT_HOPS counts the balancer",
+            "a client can make up the address that is logged for it",
+            'write ANYPORT_CLIENT_HOPS: "1"',
+            candidate.platform.traffic.source,
+        )
     wsgi_path = values.get("WSGIPath")
     if wsgi_path is not None and (not WSGI_PATH.fullmatch(str(wsgi_path)) or str(wsgi_path).endswith(".py")):
         yield candidate.error(
@@ -202,15 +211,6 @@ def _options(candidate: Candidate, path: str, namespace: str, values: dict[str, 
             f"{path} sets WSGIPath to {wsgi_path!r}",
             "it is a module and a name, not a file; and Procfile wins over it",
             "take it away, or write service.wsgi:application",
-            source,
-        )
-    path_value = values.get("HealthCheckPath")
-    if path_value is not None and path_value != candidate.platform.traffic.health_path:
-        yield candidate.warning(
-            "health-path",
-            f"{path} sets HealthCheckPath to {path_value!r}",
-            "only an answer of 200 without a redirect counts",
-            f"write {candidate.platform.traffic.health_path}",
             source,
         )
 
@@ -275,56 +275,35 @@ def render_yaml(candidate: Candidate) -> Iterator[Finding]:
         document = load_yaml("render.yaml", candidate.upload.text("render.yaml") or "")
     except PlatformError:
         return  # `line_readable` says so
-    source = "render.com/schema/render.yaml.json; render-oss/skills (2026-08-18)"
     for key in sorted(document.keys() - ON_TOP, key=str) if isinstance(document, dict) else ():
-        yield candidate.error(
-            "render-yaml", f"render.yaml has the key {key!r}", "Render refuses the blueprint", "take it away", source
-        )
+        yield _no_blueprint(candidate, f"render.yaml has the key {key!r}", "take it away")
     for service in web_services(document):
         for key in sorted(service.keys() - RENDER, key=str):
-            yield candidate.error(
-                "render-yaml",
-                f"render.yaml has the key {key!r}",
-                "Render refuses the blueprint",
-                "take it away",
-                source,
-            )
-        if "--bind" not in str(service.get("startCommand")) and "-b " not in str(service.get("startCommand")):
-            yield candidate.error(
-                "no-bind",
-                "startCommand gives no --bind",
-                "the GUNICORN_CMD_ARGS that Render injects binds another address, and beats gunicorn.conf.py",
-                "write gunicorn -c gunicorn.conf.py --bind 0.0.0.0:$PORT service.wsgi:app",
-                source,
-            )
+            yield _no_blueprint(candidate, f"render.yaml has the key {key!r}", "take it away")
         variables = service.get("envVars") or ()
         for item in variables if isinstance(variables, list) else ():
-            if not isinstance(item, dict):
-                yield candidate.error(
-                    "render-yaml",
-                    f"render.yaml has the variable {item!r}",
-                    "Render refuses the blueprint",
-                    "write key: and value:",
-                    source,
-                )
-                continue
-            value = item.get("value")
-            if value is not None and not isinstance(value, str):
-                yield candidate.error(
-                    "render-yaml",
-                    f"the value of {item.get('key')} in render.yaml is not text",
-                    "Render refuses the blueprint",
-                    "put it in quotes",
-                    source,
-                )
-            if item.get("key") == "PYTHON_VERSION" and not re.fullmatch(r"3\.\d+\.\d+", str(value)):
-                yield candidate.error(
-                    "python-version-value",
-                    f"PYTHON_VERSION is {value!r}",
-                    "Render wants it in full and ends the build",
-                    'write "3.12.12"',
-                    source,
-                )
+            yield from _render_variable(candidate, item)
+
+
+def _no_blueprint(candidate: Candidate, what: str, fix: str) -> Finding:
+    return candidate.error("render-yaml", what, "Render refuses the blueprint", fix, RENDER_SOURCE)
+
+
+def _render_variable(candidate: Candidate, item: Any) -> Iterator[Finding]:
+    if not isinstance(item, dict):
+        yield _no_blueprint(candidate, f"render.yaml has the variable {item!r}", "write key: and value:")
+        return
+    name, value = item.get("key"), item.get("value")
+    if value is not None and not isinstance(value, str):
+        yield _no_blueprint(candidate, f"the value of {name} in render.yaml is not text", "put it in quotes")
+    if name == "PYTHON_VERSION" and not re.fullmatch(r"3\.\d+\.\d+", str(value)):
+        yield candidate.error(
+            "python-version-value",
+            f"PYTHON_VERSION is {value!r}",
+            "Render wants it in full and ends the build",
+            'write "3.12.12"',
+            RENDER_SOURCE,
+        )
 
 
 def wsgi_file(candidate: Candidate) -> Iterator[Finding]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from service.capacity import MEMORY_SHARE, worker_mib
 from service.errors import PackageError, PlatformError
 from service.manifest import Manifest
+from service.platforms.checks.service import configured, runs_gunicorn
 from service.platforms.checks.tree import pins
 from service.platforms.declared import minor_version, size_mib
-from service.platforms.findings import Candidate, Finding, number
+from service.platforms.findings import Candidate, Finding
 from service.runtimes import Policy
 from service.store import Store
 
@@ -163,14 +164,14 @@ def memory(candidate: Candidate) -> Iterator[Finding]:
             sizes.source,
         )
         return
-    workers = number(candidate.environment().get("WEB_CONCURRENCY"), 1) if _asks_for_workers(candidate) else 1
+    workers = _workers(candidate)
     needed_mib = workers * worker_mib(manifest.cost for manifest in manifests(candidate)) / MEMORY_SHARE
     if needed_mib > there_mib:
         fitting = [size.name for size in sizes.offered if size.memory_mib >= needed_mib]
         fix = f"choose {fitting[0]}: {sizes.change}" if fitting else "serve fewer models, or with ANYPORT_SERVE=active"
         yield candidate.error(
             "too-little-memory",
-            f"{workers:.0f} of the workers, with every model, need {needed_mib:.0f} MiB with some to spare, "
+            f"{workers} of the workers, with every model, need {needed_mib:.0f} MiB with some to spare, "
             f"and {candidate.declared.size or sizes.default} has {there_mib}",
             "the platform kills it, or it swaps",
             fix,
@@ -178,9 +179,10 @@ def memory(candidate: Candidate) -> Iterator[Finding]:
         )
 
 
-def _asks_for_workers(candidate: Candidate) -> bool:
-    """Whether WEB_CONCURRENCY is the operator's, and no guess of the platform's."""
-    return "WEB_CONCURRENCY_SET_BY" not in candidate.environment()
+def _workers(candidate: Candidate) -> int:
+    """How many workers gunicorn would start there, whoever says so; where there is no gunicorn, one."""
+    effective, _ = configured(candidate) if runs_gunicorn(candidate) else (None, "")
+    return int(effective["workers"]) if effective else 1
 
 
 def load_time(candidate: Candidate) -> Iterator[Finding]:

@@ -15,14 +15,21 @@ from service.platforms.upload import MIB
 STOP_MARGIN_S = 1
 NOT_READY = 503
 ASK = """
-import importlib, json, sys, threading
-from os import environ
+import glob, importlib, json, sys, threading
+from os import environ, readlink
 module, name, *paths = sys.argv[1:]
 app = getattr(importlib.import_module(module), name)
 running = threading.active_count() - 1
+def target(link):
+    try:
+        return readlink(link)
+    except OSError:
+        return ""  # the folder itself, which was open while it was listed
+sockets = sum(target(link).startswith("socket:") for link in glob.glob("/proc/self/fd/*"))
 client = app.test_client()
 asked = {path: client.get(path, headers={"Host": "10.0.0.1"}).status_code for path in paths}
-print(json.dumps({"statuses": asked, "compute": environ.get("OMP_NUM_THREADS"), "running": running}))
+compute = environ.get("OMP_NUM_THREADS")
+print(json.dumps({"statuses": asked, "compute": compute, "running": running, "sockets": sockets}))
 """
 """Imports the app as the start line does, and asks it what the platform will ask."""
 CONFIGURE = """
@@ -38,7 +45,8 @@ try:
 except Exception as error:
     refusal = str(error)
 bind = app.cfg.settings["bind"].get()
-print(json.dumps({"app": app.app_uri, "bind": bind, "graceful_s": app.cfg.graceful_timeout, "refusal": refusal}))
+found = {name: getattr(app.cfg, name) for name in ("graceful_timeout", "workers", "worker_tmp_dir")}
+print(json.dumps({"app": app.app_uri, "bind": bind, "refusal": refusal} | found))
 """
 """Has gunicorn read its start line and its file, and the service's own check look at what comes out."""
 
@@ -59,7 +67,7 @@ def line_readable(candidate: Candidate) -> Iterator[Finding]:
 
 def start_line(candidate: Candidate) -> Iterator[Finding]:
     """The start line can be read, and names a configuration that is in the upload."""
-    if not _runs_gunicorn(candidate):
+    if not runs_gunicorn(candidate):
         return
     source = candidate.platform.start.source
     try:
@@ -90,7 +98,8 @@ def start_line(candidate: Candidate) -> Iterator[Finding]:
             )
 
 
-def _runs_gunicorn(candidate: Candidate) -> bool:
+def runs_gunicorn(candidate: Candidate) -> bool:
+    """Whether the platform runs a start line of ours, and that can be read."""
     return candidate.readable() and candidate.platform.start.rule != "wsgi-file"
 
 
@@ -103,7 +112,7 @@ def _words(candidate: Candidate) -> list[str]:
     return words[words.index("gunicorn") + 1 :] if "gunicorn" in words else []
 
 
-def _configured(candidate: Candidate) -> tuple[dict[str, Any] | None, str]:
+def configured(candidate: Candidate) -> tuple[dict[str, Any] | None, str]:
     """What gunicorn makes of the start line; or None, and why."""
     if "configured" not in candidate.known:
         candidate.known["configured"] = candidate.ask(CONFIGURE, *_words(candidate))
@@ -115,7 +124,7 @@ def app_name(candidate: Candidate) -> tuple[str, str]:
     """Return the module and the name of the app that is started."""
     if candidate.platform.start.rule == "wsgi-file":
         return candidate.declared.line.removesuffix(".py"), "application"
-    effective, _ = _configured(candidate)
+    effective, _ = configured(candidate)
     module, _, name = (effective["app"] if effective else "service.wsgi:app").partition(":")
     return module, name or "application"
 
@@ -132,7 +141,7 @@ def _imported(candidate: Candidate) -> tuple[dict[str, Any] | None, str]:
 
 def importable(candidate: Candidate) -> Iterator[Finding]:
     """The app can be imported from the upload."""
-    if not candidate.readable() or (_runs_gunicorn(candidate) and not _words(candidate)):
+    if not candidate.readable() or (runs_gunicorn(candidate) and not _words(candidate)):
         return
     told, why = _imported(candidate)
     if told is None:
@@ -182,13 +191,26 @@ def threads(candidate: Candidate) -> Iterator[Finding]:
         )
 
 
+def open_before_fork(candidate: Candidate) -> Iterator[Finding]:
+    """Importing the app opens no connection, which workers that are forked after it would share."""
+    told, _ = _imported(candidate) if candidate.readable() else (None, "")
+    if told and told["sockets"]:
+        yield candidate.error(
+            "open-before-fork",
+            f"importing the app opens {told['sockets']} sockets",
+            "with --preload, which platforms inject, every worker reads from and writes to the same connection",
+            "open it when it is first used",
+            "docs.gunicorn.org/en/stable/settings.html#preload-app",
+        )
+
+
 def settings(candidate: Candidate) -> Iterator[Finding]:
     """What gunicorn makes of the start line under the platform's environment is what the platform needs."""
-    if not _runs_gunicorn(candidate) or not _words(candidate) or _imported(candidate)[0] is None:
+    if not runs_gunicorn(candidate) or not _words(candidate) or _imported(candidate)[0] is None:
         return  # another check says so
     if list(start_line(candidate)):
         return
-    effective, why = _configured(candidate)
+    effective, why = configured(candidate)
     if effective is None or effective["refusal"]:
         yield candidate.error(
             "gunicorn-refuses",
@@ -199,7 +221,15 @@ def settings(candidate: Candidate) -> Iterator[Finding]:
         )
         return
     yield from _address(candidate, effective["bind"])
-    yield from _stop(candidate, float(effective["graceful_s"]))
+    if effective["worker_tmp_dir"] not in (None, "/dev/shm"):
+        yield candidate.error(
+            "heartbeat-folder",
+            f"gunicorn's worker_tmp_dir is {effective['worker_tmp_dir']}",
+            "where that is on a disk, a slow moment of the disk gets healthy workers killed",
+            "take /dev/shm where it can be written, else leave it to gunicorn",
+            "docs.gunicorn.org/en/stable/faq.html",
+        )
+    yield from _stop(candidate, float(effective["graceful_timeout"]))
 
 
 def _address(candidate: Candidate, bind: list[str]) -> Iterator[Finding]:
@@ -214,12 +244,13 @@ def _address(candidate: Candidate, bind: list[str]) -> Iterator[Finding]:
             "take --bind away: gunicorn.conf.py reads PORT",
             start.source,
         )
-    elif start.port is not None and not any(re.fullmatch(rf"({reachable}):{start.port}", address) for address in bind):
+    elif candidate.port and not any(re.fullmatch(rf"({reachable}):{candidate.port}", address) for address in bind):
         yield candidate.error(
             "wrong-address",
-            f"with PORT={start.port} the service listens at {', '.join(bind)}",
+            f"where port {candidate.port} is asked for, the service listens at {', '.join(bind)}",
             "the platform's router does not find it",
-            "compute bind from PORT, for all addresses, in gunicorn.conf.py; on Render give --bind on the start line",
+            "compute bind from PORT, for all addresses, in gunicorn.conf.py; on Render write --bind 0.0.0.0:$PORT on "
+            "the start line, because the GUNICORN_CMD_ARGS that it injects beats that file",
             start.source,
         )
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from service.platforms.facts import STALE_DAYS
 from service.platforms.findings import Candidate, Finding, Mend
-from service.platforms.upload import MIB, git
+from service.platforms.upload import MIB, Uploaded, git
 
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[\w, -]*\])?\s*==\s*([^\s;\\]+)", re.MULTILINE)
 REQUIREMENT = re.compile(r"^[A-Za-z0-9]")
@@ -25,6 +26,16 @@ SECRET_NAMES = re.compile(r"(?i)(^|_)(secret|password|passwd|token|api_?key|priv
 TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{20,}")
 PLAIN = re.compile(r"[0-9.]*|true|false|yes|no", re.IGNORECASE)
 HEX = re.compile(r"[0-9a-f]{32,}")
+KEYS = re.compile(
+    rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b|\bgh[oprsu]_[A-Za-z0-9]{36}\b"
+    rb"|\bAIza[0-9A-Za-z_-]{35}\b|\bxox[abprs]-[0-9A-Za-z-]{10,}|\bsk_live_[0-9A-Za-z]{24,}|\bHRKU-[0-9A-Za-z_-]{30,}"
+    rb"|\bAccountKey=[A-Za-z0-9+/]{60,}={0,2}"
+)
+"""Keys that begin in a way of their own: private ones, AWS, GitHub, Google, Slack, Stripe, Heroku, Azure Storage."""
+SEARCHED_BYTES = MIB
+"""Larger files are no configuration."""
+SLUG_SHARE = 0.3
+"""What of installed libraries is left once they are compressed: of 390 MiB 110, with tar and gzip, on 2026-11-22."""
 TOKEN_BITS = 3.7
 """Bits of entropy for each character, above which a long word is a key rather than a name."""
 
@@ -166,7 +177,7 @@ def hooks_executable(candidate: Candidate) -> Iterator[Finding]:
 
 
 def sizes(candidate: Candidate) -> Iterator[Finding]:
-    """The upload, alone and with its libraries, is within the platform's limits."""
+    """The upload, alone and with its libraries, unpacked and compressed, is within the platform's limits."""
     upload, limits = candidate.upload, candidate.platform.upload
     installed_mib = upload.size_mib + installed_size_mib(pins(upload.text("requirements.txt") or ""))
     source = limits.source
@@ -181,11 +192,21 @@ def sizes(candidate: Candidate) -> Iterator[Finding]:
             source,
         )
     elif limits.unpacked_limit_mib is not None and installed_mib > limits.unpacked_limit_mib:
-        yield candidate.error(
+        yield (candidate.warning if limits.limit_of else candidate.error)(
             "unpacked-too-large",
-            f"tree and libraries take about {installed_mib:.0f} MiB of at most {limits.unpacked_limit_mib:.0f}{told}",
+            f"tree and libraries take about {installed_mib:.0f} MiB of at most {limits.unpacked_limit_mib:.0f}"
+            f"{f' ({limits.limit_of})' if limits.limit_of else ''}{told}",
             "the platform refuses it",
             "leave out what the service does not need, or a library from requirements.in",
+            source,
+        )
+    slug_mib = compressed_mib(upload.files) + SLUG_SHARE * (installed_mib - upload.size_mib)
+    if limits.slug_limit_mib is not None and slug_mib > limits.slug_limit_mib:
+        yield candidate.error(
+            "slug-too-large",
+            f"tree and libraries take about {slug_mib:.0f} MiB compressed of at most {limits.slug_limit_mib:.0f}{told}",
+            "the platform refuses it",
+            f"name what the service does not need in {limits.ignore_file}, or take a library from requirements.in",
             source,
         )
     if limits.files_limit is not None and len(upload.files) > limits.files_limit:
@@ -196,6 +217,11 @@ def sizes(candidate: Candidate) -> Iterator[Finding]:
             f"name more of them in {limits.ignore_file}",
             source,
         )
+
+
+def compressed_mib(files: Iterable[Uploaded]) -> float:
+    """Return what files take compressed, in MiB."""
+    return sum(len(zlib.compress(file.content, 1)) for file in files) / MIB
 
 
 def installed_size_mib(pinned: dict[str, str]) -> float:
@@ -222,6 +248,14 @@ def secrets(candidate: Candidate) -> Iterator[Finding]:
                 "whoever may read the deployment may read it",
                 f"{mend}, and give the value to the platform as a setting",
                 candidate.platform.upload.source,
+            )
+        elif len(file.content) < SEARCHED_BYTES and (key := KEYS.search(file.content)):
+            yield candidate.error(
+                "secret-in-file",
+                f"{file.path} holds a key that begins with {key[0][:8].decode()!r}",
+                "whoever may read the deployment or the repository may use it",
+                "take it out, make another key, and give that to the platform as a setting",
+                "12factor.net/config",
             )
     for name, value in candidate.declared.environment.items() if candidate.readable() else ():
         named = SECRET_NAMES.search(name) and not PLAIN.fullmatch(value)

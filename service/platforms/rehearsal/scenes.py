@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from service.manifest import Manifest
 from service.platforms.client import JSON, Address, Answer, golden_body, golden_path, mismatches
+from service.platforms.rehearsal.flight import IN_FLIGHT, take_off
 from service.platforms.rehearsal.stage import Stage, listening
 from service.platforms.report import Failed, Report
 
@@ -21,13 +22,12 @@ DEFAULT_BODY_BYTES = 4 * 2**20
 HEALTH_S = 0.25
 LOAD_S = 2.0
 LOAD_CLIENTS = 4
-IN_FLIGHT = 32
-FLIGHT_S = 0.3
-"""How long the requests in flight keep the service busy together, about."""
 STOP_S = 30.0
 """Where the platform documents no time between SIGTERM and SIGKILL."""
 NOBODY_BEHIND = (502, 504)
 """What nginx answers while nobody listens behind it."""
+EVERYWHERE = {"0.0.0.0", "[::]"}
+"""The addresses that stand for every one of a machine."""
 LOADING = ("being loaded", "on-trial")
 """What /readyz says while it may yet get ready."""
 SPOOFED, CLIENT = "198.51.100.66", "203.0.113.9"
@@ -65,6 +65,8 @@ def listens(play: Play) -> str:
             answer = stage.address.ask("GET", "/livez", timeout_s=max(play.left_s(), POLL_S))
             if answer.status in NOBODY_BEHIND:
                 raise ConnectionRefusedError("only the front answers")
+            if elsewhere := _elsewhere(stage):
+                raise Failed(elsewhere)
             return f"at {_where(stage.address)} after {time.monotonic() - play.began:.1f} s"
         except OSError:
             _still_runs(stage)
@@ -84,10 +86,16 @@ def _still_runs(stage: Stage) -> None:
 
 
 def _elsewhere(stage: Stage) -> str:
+    """Why the platform would not find the service where it listens; empty if it would, or if nobody can see that."""
     found = listening(stage.pids())
-    if stage.platform.start.front == "socket" or not found or any(name.endswith(f":{stage.port}") for name in found):
+    if stage.platform.start.front == "socket" or not found:
         return ""
-    return f"the service listens at {', '.join(found)}, and the platform sends requests to port {stage.port}"
+    hosts = [host for host, _, port in (name.rpartition(":") for name in found) if port == str(stage.port)]
+    if not hosts:
+        return f"the service listens at {', '.join(found)}, and the platform sends requests to port {stage.port}"
+    if stage.platform.start.front == "router" and not set(hosts) & EVERYWHERE:
+        return f"the service listens at {', '.join(found)} only, where the platform's router cannot reach it"
+    return ""
 
 
 def _where(address: Address) -> str:
@@ -121,7 +129,8 @@ def ready(play: Play) -> str:
 def probed(play: Play) -> str:
     """What the platform asks by itself is answered 200 without a redirect, for any Host."""
     traffic = play.stage.platform.traffic
-    paths = [path for path in (traffic.health_path, *traffic.warm_up, "/livez") if path]
+    health_path = play.stage.chosen.health_path or traffic.health_path
+    paths = [path for path in (health_path, *traffic.warm_up, "/livez") if path]
     for path in paths:
         answer = play.stage.address.ask("GET", path, headers={"Host": "10.0.0.1"})
         if answer.status != 200:
@@ -206,7 +215,7 @@ def _client(stage: Stage, seen: str) -> str:
 
 def load(play: Play) -> str:
     """Under some load every answer is right, and the memory stays within what was chosen."""
-    until, counted, peak_mib = time.monotonic() + LOAD_S, [0] * LOAD_CLIENTS, 0.0
+    until, counted = time.monotonic() + LOAD_S, [0] * LOAD_CLIENTS
     faults: list[str] = []
 
     def ask(number: int) -> None:
@@ -221,9 +230,9 @@ def load(play: Play) -> str:
     clients = [threading.Thread(target=ask, args=(number,)) for number in range(LOAD_CLIENTS)]
     for client in clients:
         client.start()
-    while any(client.is_alive() for client in clients):
-        peak_mib = max(peak_mib, play.stage.pss_mib())
-        time.sleep(POLL_S)
+    for client in clients:
+        client.join()
+    peak_mib = play.stage.peak_mib
     play.report.figures |= {"peak_mib": peak_mib, "requests_per_s": sum(counted) / LOAD_S}
     if faults:
         raise Failed(faults[0])
@@ -233,68 +242,32 @@ def load(play: Play) -> str:
         fitting = [size.name for size in sizes.offered if size.memory_mib > peak_mib]
         advice = f"{fitting[0]} would hold it: {sizes.change}" if fitting else "no size holds it"
         raise Failed(f"it takes {peak_mib:.0f} MiB, and {there_mib} are there; {advice}")
-    return f"{sum(counted)} right answers; {peak_mib:.0f} MiB of {there_mib}, measured and not enforced"
+    return (
+        f"{sum(counted)} right answers; at most {peak_mib:.0f} MiB of {there_mib} since the start, "
+        "measured and not enforced"
+    )
 
 
 def stop(play: Play) -> str:
     """The stop signal in the middle of 32 requests loses none, and the service ends before it is killed."""
-    stage, manifest = play.stage, play.manifests[0]
-    times = _times(play, manifest)
-    sent, faults = threading.Semaphore(0), list[str]()
-    clients = [
-        threading.Thread(target=_fly, args=(stage.address, manifest, times, sent, faults)) for _ in range(IN_FLIGHT)
-    ]
-    for client in clients:
-        client.start()
-    for _ in clients:
-        sent.acquire()
+    stage = play.stage
+    flight = take_off(stage.address, play.manifests[0])
+    in_flight = flight.in_flight
     stage.send_stop()
-    limit_s = stage.platform.limits.stop_s or STOP_S
+    limit_s = stage.chosen.stop_s or stage.platform.limits.stop_s or STOP_S
     ends = stage.platform.start.stop != "reload"
     took = stage.await_end(limit_s) if ends else None
     if ends and took is None:
         left = len(stage.pids())
         raise Failed(f"{left} processes still run {limit_s:.0f} s after SIGTERM, when the platform kills them")
-    for client in clients:
-        client.join(STOP_S)
-    if faults:
-        raise Failed(f"{len(faults)} of {IN_FLIGHT} requests in flight were lost: {faults[0]}")
+    flight.land()
+    if flight.faults:
+        raise Failed(f"{len(flight.faults)} of {IN_FLIGHT} requests in flight were lost: {flight.faults[0]}")
+    answered = f"all {IN_FLIGHT} requests were answered, {in_flight} of them after the signal"
     if not ends:
-        return f"a reload answered all {IN_FLIGHT} requests in flight"
+        return f"a reload: {answered}"
     play.report.figures["stop_s"] = took or 0.0
-    return f"all {IN_FLIGHT} requests in flight were answered, and it ended after {took:.1f} s of {limit_s:.0f}"
-
-
-def _times(play: Play, manifest: Manifest) -> int:
-    """How often the golden rows go into one request, so that all in flight together take `FLIGHT_S`, about."""
-    times, share_s = 1, FLIGHT_S / IN_FLIGHT
-    while times * len(manifest.golden.rows) < 2000:
-        began = time.monotonic()
-        play.ask(manifest, times)
-        if time.monotonic() - began > share_s:
-            break
-        times *= 2
-    return times
-
-
-def _fly(address: Address, manifest: Manifest, times: int, sent: threading.Semaphore, faults: list[str]) -> None:
-    connection = address.connect(STOP_S)
-    try:
-        connection.request("POST", golden_path(manifest), golden_body(manifest.golden, times), JSON)
-    except OSError as error:
-        faults.append(f"it could not be sent: {error}")
-        return
-    finally:
-        sent.release()
-    try:
-        response = connection.getresponse()
-        answer = Answer(response.status, {}, response.read())
-    except (OSError, ValueError) as error:
-        faults.append(f"{type(error).__name__} instead of an answer")
-    else:
-        faults.extend(mismatches(manifest, answer, times))
-    finally:
-        connection.close()
+    return f"{answered}, and it ended after {took:.1f} s of {limit_s:.0f}"
 
 
 def left_behind(play: Play) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,10 @@ from service.platforms.rehearsal.install import UWSGI, Installed, install
 
 KILL_S = 10
 STEP_S = 0.05
+SAMPLE_S = 0.1
+"""How often the memory is looked at."""
+LISTENING = "0A"
+"""A listening socket's state in /proc/net/tcp. Source: Linux include/net/tcp_states.h, read 2026-11-22."""
 NGINX = """
 worker_processes 1;
 daemon off;
@@ -92,6 +98,9 @@ class Stage:
     process: subprocess.Popen[bytes] | None = None
     front: subprocess.Popen[bytes] | None = None
     front_port: int = 0
+    peak_mib: float = 0.0
+    """The most memory that all its processes took together since the start."""
+    cleared: threading.Event = field(default_factory=threading.Event)
 
     @property
     def log(self) -> Path:
@@ -108,7 +117,7 @@ class Stage:
     def environment(self) -> dict[str, str]:
         """What the service finds in its environment: what the platform, its files and its settings say."""
         given = self.platform.environment(self.port, self.folder / "socket", self.memory_mib)
-        if self.platform.start.port not in (None, self.port):
+        if not self.platform.start.gives_port and self.platform.start.port not in (None, self.port):
             given["PORT"] = str(self.port)
         plain = {
             "PATH": f"{self.installed.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin:/usr/sbin",
@@ -136,6 +145,7 @@ class Stage:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        threading.Thread(target=self._sample, daemon=True).start()
         if self.platform.start.front == "nginx":
             self._start_nginx()
 
@@ -216,6 +226,10 @@ class Stage:
                     total += int(line.split()[1]) if line.startswith("Pss:") else 0
         return total / 1024
 
+    def _sample(self) -> None:
+        while not self.cleared.wait(SAMPLE_S):
+            self.peak_mib = max(self.peak_mib, self.pss_mib())
+
     def send_stop(self) -> None:
         """Send the platform's stop signal to whom the platform sends it."""
         assert self.process is not None
@@ -246,6 +260,7 @@ class Stage:
 
     def clear(self) -> None:
         """End whatever still runs."""
+        self.cleared.set()
         for process in (self.process, self.front):
             if process is not None:
                 for sent in (signal.SIGTERM, signal.SIGKILL):
@@ -278,9 +293,12 @@ def stage(
 ) -> Iterator[Stage]:
     """Set a stage up, and clear it when the block ends."""
     with tempfile.TemporaryDirectory(prefix="anyport-stage-", dir=cache) as name:
-        wanted = platform.start.port
+        wanted = None if platform.start.gives_port else platform.start.port
         port = wanted if wanted is not None and is_free(wanted) else free_port()
         here = Stage(platform, chosen, tree, installed, memory_mib, cache, Path(name), port)
+        if wanted not in (None, port):
+            here.remarks.append(f"the service was given port {port}: somebody here listens on {wanted}")
+        here.remarks += not_as_there(platform)
         try:
             yield here
         finally:
@@ -338,11 +356,27 @@ def listening(pids: list[int]) -> list[str]:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(OSError):
                 sockets.add(os.readlink(link))
-    found = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
-            host, _, port = fields[1].partition(":")
-            octets = reversed([str(int(host[at : at + 2], 16)) for at in range(0, 8, 2)])
-            found.append(f"{'.'.join(octets)}:{int(port, 16)}")
-    return sorted(set(found))
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:] if Path(table).exists() else []:
+            fields = line.split()
+            if fields[3] == LISTENING and f"socket:[{fields[9]}]" in sockets:
+                found.add(_address(fields[1]))
+    return sorted(found)
+
+
+def _address(written: str) -> str:
+    """Read an address and port as the kernel writes them: words of four bytes, each in the machine's own order."""
+    host, _, port = written.partition(":")
+    octets = b"".join(bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8))
+    address = ipaddress.ip_address(octets)
+    return f"{address}:{int(port, 16)}" if address.version == 4 else f"[{address}]:{int(port, 16)}"
+
+
+def not_as_there(platform: Platform) -> Iterator[str]:
+    """What no rehearsal does as the platform does."""
+    yield f"this machine's {os.cpu_count()} processors, this user and this kernel; its network is open"
+    if platform.start.front == "router":
+        yield f"{platform.title}'s router: requests came to the service itself, by plain HTTP"
+    if "" not in platform.start.writable:
+        yield "HOME and the installed libraries could be written"
