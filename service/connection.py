@@ -35,6 +35,7 @@ class Connection:
         self.overdue: Callable[[Connection], None] = lambda connection: None
         self.task: Future[tuple[bytes, bool]] | None = None
         self.active_at = time.monotonic()
+        self.served_at = 0.0
         self.working = self.last = self.lingering = self.ended = self.gone = False
 
     @property

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 from gunicorn.workers.base import Worker
@@ -66,8 +67,13 @@ YIELD_S = 0.05
 """How long a worker with more than its share leaves a new connection to the others."""
 GENEROUS_S = 0.1
 """How long it then takes every one, for the others may be unable to."""
-AT_ONCE = 16
-"""How many connections one step accepts, and how many are served before the listeners are looked at again."""
+TURN_S = 0.01
+"""How long one turn serves those who are ready, and how long it sends answers; then it looks who else is.
+
+A step takes microseconds, but milliseconds beside threads that compute: each system call gives the interpreter away.
+"""
+ALONE_S = 0.5
+"""How long a computation waits for another, while the loop is behind: beside one it catches up, beside four not."""
 SWITCH_S = 0.001
 """How long a computing thread may keep the interpreter from the loop, which asks for it several times a request."""
 RECEIVE_BYTES = 256 * 1024
@@ -88,6 +94,12 @@ board = Board()
 """Made once in gunicorn's master, which imports this module before it forks."""
 
 
+def _precedence(ready: tuple[selectors.SelectorKey, int]) -> float:
+    """Who is served first: what wakes the loop, then who connects, then who has not been served for longest."""
+    data = ready[0].data
+    return data.served_at if isinstance(data, Connection) else -2.0 if data is None else -1.0
+
+
 class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     """Reads in an event loop, computes in threads, drains without loss."""
 
@@ -98,6 +110,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.settings = read_settings()
         self.selector = selectors.DefaultSelector()
         self.pool = ThreadPoolExecutor(self.cfg.threads)
+        self.alone, self.behind = Lock(), False
         self.finished: deque[tuple[Connection, Future[tuple[bytes, bool]]]] = deque()
         self.wake = os.pipe()
         os.set_blocking(self.wake[0], False)
@@ -125,6 +138,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             self.selector.register(descriptor, READ, None)
         for listener in self.sockets:
             listener.setblocking(False)
+        self.addresses = {listener: listener.getsockname() for listener in self.sockets}
         self._count()
         self.keeper = self.wsgi.extensions["anyport"].keeper
         self.keeper.follow(None if board.spare is None else Store(board.spare), self._wake_up)
@@ -178,11 +192,10 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 self.selector.unregister(listener)
         self.accepting = wanted
 
-    def _accept_waiting(self) -> None:
+    def _accept_waiting(self, until: float) -> None:
         for listener in self.sockets:
-            for _ in range(AT_ONCE):
-                if not (self._may_accept() and self._accept(listener)):
-                    break
+            while self._may_accept() and self._accept(listener) and time.monotonic() < until:
+                pass
 
     def _accept(self, listener: Any) -> bool:
         """Accept one connection; False if there is none."""
@@ -193,16 +206,16 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 self.log.error("cannot accept: %s", error.strerror)
                 self.accept_at = time.monotonic() + 0.1
             return False
-        client.setblocking(False)
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(client, address, listener.getsockname())
+        connection = Connection(client, address, self.addresses[listener])
         self.connections.add(connection)
         self._count()
         self._expect(connection, HEAD_S, self._drop)
-        self._watch(connection, READ)
         self.accepted = True
         self._guard(self._readable, connection)  # most have sent their request by now
+        if not (connection.interest or connection.working or connection.gone):
+            self._watch(connection, READ)
         return True
 
     def _count(self) -> None:
@@ -255,19 +268,28 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _turn(self, longest_s: float) -> None:
         now = time.monotonic()
-        wait = 0.0 if self.pipelined else longest_s
+        wait = 0.0 if self.pipelined or self.finished else longest_s
         if self.accept_at > now:
             wait = min(wait, self.accept_at - now)
-        for number, (key, events) in enumerate(self.selector.select(wait)):
-            if self.accepting and number % AT_ONCE == 0:
-                self._accept_waiting()  # whoever is new, a probe perhaps, waits for few others only
+        ready = sorted(self.selector.select(wait), key=_precedence)
+        until = time.monotonic() + TURN_S
+        for key, events in ready:
             if isinstance(key.data, Connection):
+                key.data.served_at = now
                 self._guard(self._readable if events & READ else self._writable, key.data)
-            elif key.data is None:
+            elif key.data is not None:
+                self._accept_waiting(until)
+            else:
                 with suppress(BlockingIOError):
                     os.read(key.fd, 4096)
                 self._look_at_models()
-        while self.finished:
+            if time.monotonic() > until:
+                self.behind = True
+                break  # the others will be ready in the next turn as well
+        else:
+            self.behind = False
+        until = time.monotonic() + TURN_S
+        while self.finished and time.monotonic() < until:
             connection, future = self.finished.popleft()
             self.reserved_bytes -= self.running.pop(future).reserved_bytes
             if connection.task is future and not connection.gone:
@@ -317,7 +339,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _readable(self, connection: Connection) -> None:
         try:
-            data = connection.socket.recv(RECEIVE_BYTES)
+            data = connection.socket.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -394,7 +416,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         here = len(connection.received) - head.size_bytes
         if head.expects_continue and (head.body_bytes is None or here < head.body_bytes):
             with suppress(OSError):
-                connection.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                connection.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
         self._expect(connection, BODY_S, self._refuse_late)
         return True
 
@@ -426,7 +448,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             self._refuse(connection, Overloaded("every thread is busy and the queue is full; send it again"))
         else:
             self._expect(connection, self.settings.request_timeout_s, self._give_up)
-            connection.task = future = self.pool.submit(self._answer, connection, request)
+            connection.task = future = self.pool.submit(self._compute, connection, request)
             stuck_at = time.monotonic() + 2 * self.settings.request_timeout_s
             self.running[future] = Running(stuck_at, connection.reserved_bytes)
             connection.reserved_bytes = 0  # the task has it now, whatever becomes of the connection
@@ -446,6 +468,14 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     # Answers
 
+    def _compute(self, connection: Connection, request: bytes) -> tuple[bytes, bool]:
+        alone = self.behind and self.alone.acquire(timeout=ALONE_S)
+        try:
+            return self._answer(connection, request)
+        finally:
+            if alone:
+                self.alone.release()
+
     def _answer(self, connection: Connection, request: bytes) -> tuple[bytes, bool]:
         """Answer one whole request; return the bytes, and whether the connection may go on."""
         close = connection.last or not self.alive or not self.cfg.keepalive
@@ -462,7 +492,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     def _writable(self, connection: Connection) -> None:
         try:
             while connection.outgoing:
-                connection.outgoing = connection.outgoing[connection.socket.send(connection.outgoing) :]
+                sent = connection.socket.send(connection.outgoing, socket.MSG_DONTWAIT)
+                connection.outgoing = connection.outgoing[sent:]
         except (BlockingIOError, InterruptedError):
             self._watch(connection, WRITE)
             return
