@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import selectors
 import signal
 import socket
 import subprocess
@@ -15,7 +16,9 @@ import numpy as np
 import pandas
 import pytest
 
+from service.connection import Connection
 from service.settings import Settings
+from service.worker import _precedence
 from tests.bad_requests import one
 from tests.conftest import PENGUIN, ROOT
 from tests.faults.shares import await_workers, largest_share
@@ -320,6 +323,19 @@ def test_2_13_preloading_loads_no_model(models: Path) -> None:
     with running(models, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS="--preload") as server:
         loaded = [line["pid"] for line in server.lines() if line["message"].endswith(" answers now")]
         assert loaded and server.process.pid not in loaded
+
+
+def test_whoever_waited_longest_is_served_first() -> None:
+    """What wakes the loop comes before a listener, that before connections, a new one before one just served."""
+
+    def ready(data: object) -> tuple[selectors.SelectorKey, int]:
+        return selectors.SelectorKey(0, 0, selectors.EVENT_READ, data), selectors.EVENT_READ
+
+    with socket.socket() as new, socket.socket() as served, socket.socket() as listener:
+        connections = [Connection(client, None, None) for client in (new, served)]
+        connections[1].served_at = 5.0
+        events = [ready(data) for data in (connections[1], connections[0], listener, None)]
+        assert [key.data for key, _ in sorted(events, key=_precedence)] == [None, listener, *connections]
 
 
 @pytest.mark.parametrize(("fault", "times"), [("reload", 3), ("restart", 4), ("recycle", 4)])
