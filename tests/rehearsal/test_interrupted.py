@@ -17,7 +17,9 @@ def test_ended_rehearsal_leaves_nothing(tree: Path, cache: Path, sent: signal.Si
     before = set(cache.glob("anyport-*"))
     command = [sys.executable, "-m", "flask", "rehearse", "render"]
     environment = os.environ | {"ANYPORT_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True) as rehearsal:
+    with subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c
+    ) as rehearsal:
         assert rehearsal.stdout is not None
         said = next(line for line in rehearsal.stdout if "listens" in line)
         [stage] = {path.name for path in cache.glob("anyport-stage-*")} - {path.name for path in before}
@@ -26,6 +28,11 @@ def test_ended_rehearsal_leaves_nothing(tree: Path, cache: Path, sent: signal.Si
     assert "ok" in said and rehearsal.returncode != 0
     assert set(cache.glob("anyport-*")) == before
     assert not [path for path in Path("/proc").glob("[0-9]*/environ") if stage.encode() in read(path)]
+
+
+def hear_ctrl_c() -> None:
+    """As a terminal's process does, though these tests may run in the background of a shell, which switches it off."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read(path: Path) -> bytes:
