@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from service.errors import NotReady, PackageError, ServiceError, UnknownModel, UnknownVersion, shorten
-from service.predictor import Predictor
+from service.predictor import Predictor, open_predictor
 from service.runtimes import Policy
 from service.store import Store
 
@@ -89,13 +89,10 @@ class Catalogue:
 def open_package(store: Store, name: str, version: str, policy: Policy) -> Entry:
     """Open one package and replay its golden rows; return the error if it cannot be served."""
     try:
-        manifest = store.manifest(name, version)
-        predictor = Predictor(manifest, store.open(manifest, policy))
-        predictor.replay()
+        return open_predictor(store, store.manifest(name, version), policy)
     except PackageError as error:
         log.error("%s/%s is not served: %s", name, version, error.detail)
         return error
     except (Exception, SystemExit):  # nothing that a package does may end the worker
         log.exception("%s/%s is not served", name, version)
         return PackageError(f"{name}/{version} could not be opened; the log says more")
-    return predictor

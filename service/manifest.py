@@ -16,9 +16,12 @@ from service.signature import Noun, Scalar, Signature, Task
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-Layout = Literal["frame", "categorical-frame", "matrix", "column", "tensors"]
-"""How the model wants its rows: a pandas frame, a frame whose text columns are categoricals, a 2-D array, the one
+OriginalLayout = Literal["frame", "categorical-frame", "matrix", "column", "tensors"]
+"""How a model wants its rows: a pandas frame, a frame whose text columns are categoricals, a 2-D array, the one
 column as a 1-D array, or the tensors that an ONNX graph names."""
+Layout = Literal[OriginalLayout, "table", "prepared"]
+"""Compiled forms want the service's own columns, and the last step of a pipeline the 2-D array that a compiled
+preparation makes."""
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Answer = Scalar | tuple[Scalar, ...]
@@ -32,12 +35,34 @@ class PackedFile(Noun):
     size_bytes: int = Field(ge=0)
 
 
+class Parity(Noun):
+    """The proof that a compiled form answers like the original, as it was made when packed. No label differed."""
+
+    rows: int
+    """How many rows both were asked: the sample, and rows beside the splits of trees and at the ends of values."""
+    refused_rows: int = 0
+    """Rows that the original itself could not answer."""
+    largest_error: float
+    """Largest difference between two predicted numbers; 0 for labels."""
+    largest_probability_error: float | None = None
+
+
 class Artifact(Noun):
     """One form of the model: which runtime opens which file, and how the model wants its rows."""
 
     runtime: str
     file: FileName
     layout: Layout
+    preparation: FileName | None = None
+    """The compiled steps that make what the last step of the original gets; None where the original gets the rows."""
+    parity: Parity | None = None
+    """Of a form that was compiled, wholly or but for its last step, the proof; None for the original."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Artifact:
+        if (self.layout == "prepared") != (self.preparation is not None):
+            raise ValueError("the layout `prepared` and a preparation go together")
+        return self
 
 
 class Golden(Noun):
@@ -97,9 +122,9 @@ class Manifest(Noun):
     signature: Signature
     files: tuple[PackedFile, ...] = Field(min_length=1)
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
-    """In order of preference; the first is the one that is served."""
+    """In order of preference; the first that can be opened and answers the golden rows is served."""
     libraries: dict[Annotated[str, Field(min_length=1)], str]
-    """Libraries that the model file cannot be loaded without, and the versions it was made with."""
+    """Libraries that the original cannot be loaded without, and the versions it was made with."""
     environment: dict[str, str]
     """Python and other libraries at the time of packing, for the record."""
     skops_types: tuple[str, ...] = ()

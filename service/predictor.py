@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import GoldenMismatch, NonFinitePrediction, PredictionError, ServiceError
+from service.errors import GoldenMismatch, NonFinitePrediction, PackageError, PredictionError, ServiceError
 from service.manifest import Manifest
-from service.runtimes import Outputs, Runtime
+from service.runtimes import Outputs, Policy, Runtime
+from service.store import Store
 from service.table import Column, PredictRequest, PredictResponse, Table, table_from_rows
 
 BLOCK_ROWS = 2000
@@ -99,6 +100,25 @@ class Predictor:
         shares = [output[row].tolist() for output in probabilities or ()]
         expected = golden.probabilities[row] if golden.probabilities is not None else ()
         return _close([answer, shares], [golden.predictions[row], expected], golden.rtol, golden.atol)
+
+
+def open_predictor(store: Store, manifest: Manifest, policy: Policy) -> Predictor:
+    """Open the first form of a package that can be opened and answers its golden rows.
+
+    Raises:
+        PackageError: If none does; it is what stands in the way of the preferred one.
+    """
+    errors: list[PackageError] = []
+    for artifact in manifest.artifacts:
+        try:
+            predictor = Predictor(manifest, store.open(manifest, policy, artifact))
+            predictor.replay()
+        except PackageError as error:
+            log.warning("%s as %s is not served: %s", manifest.label, artifact.file, error.detail)
+            errors.append(error)
+        else:
+            return predictor
+    raise errors[0]
 
 
 def _check_finite(outputs: Outputs, label: str) -> None:

@@ -36,9 +36,10 @@ from service.errors import (
     VersionSkew,
     shorten,
 )
-from service.manifest import NAME, VERSION, Manifest, PackedFile, read_manifest
-from service.runtimes import RUNTIMES, Policy, Runtime, Source
+from service.manifest import NAME, VERSION, Artifact, Manifest, PackedFile, read_manifest
+from service.runtimes import RUNTIMES, Loaded, Policy, Runtime, Source
 from service.runtimes.base import skew_detail
+from service.runtimes.estimator import bind_prepared
 
 MANIFEST = "manifest.json"
 ACTIVE = "active"
@@ -148,20 +149,20 @@ class Store:
         }
 
     def verify(self, manifest: Manifest, policy: Policy, *, but: str | None = None) -> None:
-        """Check a package's libraries and its files, all of them `but` one, without loading anything.
+        """Check a package's files, all of them `but` one, and the libraries of a form, without loading anything.
 
         Raises:
-            PackageError: If a file is missing or altered, or a library is missing or of another version.
+            PackageError: If a file is missing or altered, or what every form needs is missing or of another version.
         """
-        _check_libraries(manifest, policy)
+        _check_any(manifest, policy)
         folder = self._package(manifest.name, manifest.version)
         for entry in manifest.files:
             if entry.name != but:
                 with _verified(folder, entry, manifest.label):
                     pass
 
-    def open(self, manifest: Manifest, policy: Policy) -> Runtime:
-        """Verify a package's files and load its preferred form.
+    def open(self, manifest: Manifest, policy: Policy, artifact: Artifact | None = None) -> Runtime:
+        """Verify a package's files and load one form of it, by default the preferred one.
 
         The file is loaded from the descriptor that was verified.
 
@@ -169,13 +170,22 @@ class Store:
             PackageError: If a file is missing or altered, a library is missing or of another version, or the policy
                 does not allow it.
         """
-        artifact = manifest.artifacts[0]
+        artifact = artifact or manifest.artifacts[0]
+        model = self.load(manifest, policy, artifact).model
+        if artifact.preparation is None:
+            return RUNTIMES[artifact.runtime].bind(model, manifest.signature, artifact.layout)
+        return bind_prepared(model, self._load_file(manifest, policy, "compiled", artifact.preparation).model)
+
+    def load(self, manifest: Manifest, policy: Policy, artifact: Artifact) -> Loaded:
+        """Verify a package's files and load one form of it, as its runtime gives it. Raises as `open` does."""
+        _check_libraries(manifest, artifact, policy)
         self.verify(manifest, policy, but=artifact.file)
+        return self._load_file(manifest, policy, artifact.runtime, artifact.file)
+
+    def _load_file(self, manifest: Manifest, policy: Policy, runtime: str, name: str) -> Loaded:
         folder = self._package(manifest.name, manifest.version)
-        module = RUNTIMES[artifact.runtime]
-        with _verified(folder, manifest.file(artifact.file), manifest.label) as stream:
-            loaded = module.load(stream, Source(manifest.label, manifest.skops_types), policy)
-        return module.bind(loaded.model, manifest.signature, artifact.layout)
+        with _verified(folder, manifest.file(name), manifest.label) as stream:
+            return RUNTIMES[runtime].load(stream, Source(manifest.label, manifest.skops_types), policy)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -241,12 +251,20 @@ class Store:
             PackageError, OSError: If it cannot be read there, or written here.
         """
         with self.staging() as staged:
-            for entry in manifest.files:
-                with _verified(other._package(manifest.name, manifest.version), entry, manifest.label) as stream:
-                    add_file(staged, entry.name, stream)
+            other.copy_files(manifest, staged)
             self.remove(manifest.name, manifest.version)
             for file in self.add(staged, manifest, mode=0o700).iterdir():
                 file.chmod(0o600)
+
+    def copy_files(self, manifest: Manifest, folder: Path) -> None:
+        """Copy a package's files, each from the descriptor that was verified.
+
+        Raises:
+            PackageError, OSError: If one cannot be read here, or written there.
+        """
+        for entry in manifest.files:
+            with _verified(self._package(manifest.name, manifest.version), entry, manifest.label) as stream:
+                add_file(folder, entry.name, stream)
 
     def holds(self, manifest: Manifest) -> bool:
         """Whether exactly this package is here."""
@@ -318,14 +336,28 @@ def _verified(folder: Path, entry: PackedFile, label: str) -> Iterator[BinaryIO]
         yield stream
 
 
-def _check_libraries(manifest: Manifest, policy: Policy) -> None:
-    artifact = manifest.artifacts[0]
+def _check_any(manifest: Manifest, policy: Policy) -> None:
+    """Check that the libraries of at least one form are here; else raise what the preferred one lacks."""
+    errors = []
+    for artifact in manifest.artifacts:
+        try:
+            _check_libraries(manifest, artifact, policy)
+        except PackageError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
+
+
+def _check_libraries(manifest: Manifest, artifact: Artifact, policy: Policy) -> None:
     if artifact.runtime not in RUNTIMES:
         raise InvalidManifest(f"{manifest.label}: there is no runtime {artifact.runtime!r}; use {', '.join(RUNTIMES)}")
     if artifact.layout not in RUNTIMES[artifact.runtime].LAYOUTS:
         raise InvalidManifest(f"{manifest.label}: the runtime {artifact.runtime} has no layout {artifact.layout!r}")
     for library in RUNTIMES[artifact.runtime].LIBRARIES:
         _installed(library, manifest.label)
+    if artifact.layout == "table":
+        return  # a compiled form needs none of the libraries that the original was made with
     for library, made_with in manifest.libraries.items():
         here = _installed(library, manifest.label)
         same = here.split(".")[0] == made_with.split(".")[0] if library in MAJOR_ONLY else here == made_with

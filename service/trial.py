@@ -25,7 +25,7 @@ from typing import Any
 from service.capacity import resident_mib
 from service.errors import PackageError, ServiceError, UnreadableModel, every_error
 from service.manifest import Cost
-from service.predictor import Predictor
+from service.predictor import Predictor, open_predictor
 from service.runtimes import RUNTIMES, Policy
 from service.store import Store
 from service.table import PredictRequest, table_from_rows
@@ -137,10 +137,10 @@ def _restrain(limits: Limits) -> None:
 def _report(store: Store, name: str, version: str, policy: Policy, *, timings: bool) -> Cost:
     manifest = store.manifest(name, version)
     for module in RUNTIMES[manifest.artifacts[0].runtime].IMPORTS:
-        importlib.import_module(module)
+        with suppress(ImportError):  # opening the package says what is missing, or takes another form of it
+            importlib.import_module(module)
     before = resident_mib()
-    predictor = Predictor(manifest, store.open(manifest, policy))
-    predictor.replay()
+    predictor = open_predictor(store, manifest, policy)
     after = resident_mib()
     return Cost(
         microseconds={str(rows): _microseconds(predictor, rows) for rows in BATCHES} if timings else {},

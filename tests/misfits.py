@@ -36,6 +36,7 @@ def add_misfit(models_dir: Path, code: str, version: str = "2", name: str = "pen
     joblib.dump(Misfit(code, joblib.load(demo / "model.joblib")), model)
     content = model.read_bytes()
     entry = {"name": model.name, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
-    edit(staged, name=name, version=version, files=[entry])
+    artifact = {"runtime": "joblib", "file": model.name, "layout": "frame"}
+    edit(staged, name=name, version=version, files=[entry], artifacts=[artifact])
     (models_dir / name).mkdir(exist_ok=True)
     return staged.rename(models_dir / name / version)

@@ -25,6 +25,7 @@ from service.keeper import Keeper, Terms
 from service.predictor import Predictor
 from service.runtimes import Policy
 from service.store import Store
+from tests.originals import keep_originals
 
 
 def load(store: Store, **settings: Any) -> Catalogue:
@@ -143,8 +144,9 @@ def test_every_active_version_must_work(store: Store, models_dir: Path) -> None:
     assert not load(store).ready()
 
 
-def test_3_16_policy_that_trusts_no_pickle_refuses_the_demo(store: Store) -> None:
-    """Under a policy that allows no pickles, every joblib package is a refusal."""
+def test_3_16_policy_that_trusts_no_pickle_refuses_joblib_packages(store: Store, models_dir: Path) -> None:
+    """Under a policy that allows no pickles, every package of a joblib file alone is a refusal."""
+    keep_originals(models_dir)
     refusals = load(store, policy=Policy(pickle=False)).refusals()
     assert {type(error) for error in refusals.values()} == {UntrustedModel}
 
@@ -179,7 +181,7 @@ def test_golden_mismatch_is_a_refusal(store: Store, models_dir: Path) -> None:
 @pytest.mark.parametrize("skew", ["refuse", "warn"])
 def test_3_19_skew_is_excused_by_golden_rows_alone(store: Store, models_dir: Path, skew: Any, agree: bool) -> None:
     """A model of another library version is served only where the operator says so and its golden rows agree."""
-    package = models_dir / "penguins" / "1"
+    package = keep_originals(models_dir) / "penguins" / "1"
     golden = json.loads((package / "manifest.json").read_text())["golden"]
     answers = golden["predictions"] if agree else golden["predictions"][::-1]
     edit(package, libraries={"scikit-learn": "0.1"}, golden=golden | {"predictions": answers})

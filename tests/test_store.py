@@ -32,6 +32,7 @@ from service.errors import (
 from service.predictor import Predictor
 from service.runtimes import Policy, Runtime
 from service.store import LOCK, MANIFEST, MAX_MANIFEST_BYTES, Store
+from tests.originals import keep_originals
 
 MODEL = "model.joblib"
 
@@ -59,6 +60,12 @@ def edit(package: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 def open_penguins(store: Store, policy: Policy | None = None) -> Runtime:
     """Read the demo's manifest and open what it names, as the catalogue does."""
     return store.open(store.manifest("penguins", "1"), policy or Policy())
+
+
+@pytest.fixture
+def models_dir(models_dir: Path) -> Path:
+    """A models folder with the original of the demo alone."""
+    return keep_originals(models_dir)
 
 
 @pytest.fixture
@@ -588,7 +595,7 @@ def test_3_17_pickle_runs_only_with_digest_and_policy(
 def test_3_17_safe_loader_never_falls_back(
     store: Store, package: Path, tmp_path: Path, runtime: str, layout: str
 ) -> None:
-    """A file that its safe runtime cannot open is refused: neither is it unpickled, nor a second form opened."""
+    """A form that its safe runtime cannot open is refused: it is not unpickled, and no other form opened unasked."""
     joblib.dump(Canary(tmp_path / "ran"), package / "first.bin")
     joblib.dump(Canary(tmp_path / "second ran"), package / MODEL)
     relist(package, "first.bin", MODEL)

@@ -27,6 +27,7 @@ from service.store import Store
 from service.trial import BATCHES, Limits, try_out
 from tests.conftest import ROOT
 from tests.misfits import add_misfit
+from tests.originals import keep_originals
 from tests.test_catalogue import add_version, break_model, edit
 
 pytestmark = pytest.mark.slow
@@ -172,7 +173,7 @@ def test_refusal_keeps_its_kind(store: Store, models_dir: Path, tmp_path: Path) 
     """A refusal in the child is the same refusal here, with its text."""
     with pytest.raises(InvalidManifest, match="penguins/2"):
         try_out(store, "penguins", "2", Policy(), LIMITS)
-    package = add_version(models_dir, "2")
+    package = add_version(keep_originals(models_dir), "2")
     edit(package, libraries={"scikit-learn": "0.1"})
     assert isinstance(refusal(store), VersionSkew)
     break_model(package)
@@ -182,7 +183,7 @@ def test_refusal_keeps_its_kind(store: Store, models_dir: Path, tmp_path: Path) 
 
 def test_3_16_child_has_the_operators_policy(store: Store, models_dir: Path) -> None:
     """What the operator does not trust is not trusted in the child either."""
-    add_version(models_dir, "2")
+    add_version(keep_originals(models_dir), "2")
     assert isinstance(refusal(store, policy=Policy(pickle=False)), UntrustedModel)
 
 

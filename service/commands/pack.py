@@ -11,8 +11,8 @@ import click
 from service.commands.console import echo_json, plain_errors, tell
 from service.commands.models import curl_line
 from service.errors import PackingError
-from service.manifest import Layout
-from service.packing import Choices, Packed, pack
+from service.manifest import OriginalLayout
+from service.packing import Choices, Compiling, Packed, compile_package, pack
 from service.settings import DEFAULT_PORT, Settings
 from service.signature import Dtype
 from service.store import Store
@@ -44,10 +44,25 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         "--categories", multiple=True, metavar="COLUMN=A,B", help="The values that the model knows of a feature."
     )
     @click.option("--classes", help="Labels A,B,C of the probabilities, where an ONNX graph does not name them.")
-    @click.option("--layout", type=click.Choice(get_args(Layout)), help="How the model wants its rows.")
+    @click.option("--layout", type=click.Choice(get_args(OriginalLayout)), help="How the model wants its rows.")
+    @click.option(
+        "--compile",
+        "compiling",
+        type=click.Choice(get_args(Compiling)),
+        default="auto",
+        show_default=True,
+        help="Whether to make a lighter form that provably answers the same: where there is one, never, or else fail.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     def pack_model(
-        model: Path, sample: Path, name: str | None, version: str | None, default: bool, as_json: bool, **said: Any
+        model: Path,
+        sample: Path,
+        name: str | None,
+        version: str | None,
+        default: bool,
+        compiling: Compiling,
+        as_json: bool,
+        **said: Any,
     ) -> None:
         """Make a package of MODEL, a fitted estimator in a .joblib, .pkl, .skops or .onnx file.
 
@@ -55,12 +70,39 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         """
         store = Store(settings.models_dir)
         with plain_errors(as_json):
-            packed = pack(model, sample, store, settings.policy, _choices(said), name=name, version=version, tell=tell)
+            packed = pack(
+                *(model, sample, store, settings.policy, _choices(said)),
+                name=name,
+                version=version,
+                compiling=compiling,
+                tell=tell,
+            )
             if default:
                 store.activate(packed.manifest.name, None, default=True)
         _report(packed, store, as_json)
 
+    @click.command("compile")
+    @click.argument("name")
+    @click.argument("version", required=False)
+    @click.option("--sample", type=click.Path(path_type=Path), help="CSV of more rows to ask both forms.")
+    @click.option("--separator", default=",", show_default=True, help="What separates the sample's columns.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def compile_model(name: str, version: str | None, sample: Path | None, separator: str, as_json: bool) -> None:
+        """Make the next version of model NAME, out of VERSION or the active one, with a lighter form in front.
+
+        That form is kept only if it answers as the original does: the golden rows, the sample's, and rows beside every
+        split of a tree and at the ends of every feature's values.
+        """
+        store = Store(settings.models_dir)
+        with plain_errors(as_json):
+            separated = _separator(separator)
+            packed = compile_package(
+                *(name, version, store, settings.policy), sample_file=sample, separator=separated, tell=tell
+            )
+        _report(packed, store, as_json)
+
     yield pack_model
+    yield compile_model
 
 
 def _choices(said: dict[str, Any]) -> Choices:
@@ -68,12 +110,9 @@ def _choices(said: dict[str, Any]) -> Choices:
     for name, dtype in dtypes.items():
         if dtype not in get_args(Dtype):
             raise PackingError(f"--dtype {name}={dtype} is no type; types are {', '.join(get_args(Dtype))}")
-    separator = TABS.get(said["separator"], said["separator"])
-    if len(separator) != 1:
-        raise PackingError(f"--separator {said['separator']!r} must be one character")
     return Choices(
         targets=said["target"],
-        separator=separator,
+        separator=_separator(said["separator"]),
         dtypes=dtypes,
         drop=said["drop"],
         nullable=said["nullable"],
@@ -82,6 +121,13 @@ def _choices(said: dict[str, Any]) -> Choices:
         classes=tuple(said["classes"].split(",")) if said["classes"] else (),
         layout=said["layout"],
     )
+
+
+def _separator(said: str) -> str:
+    separator = TABS.get(said, said)
+    if len(separator) != 1:
+        raise PackingError(f"--separator {said!r} must be one character")
+    return separator
 
 
 def _pair(flag: str, text: str) -> tuple[str, Any]:
@@ -95,7 +141,8 @@ def _report(packed: Packed, store: Store, as_json: bool) -> None:
     manifest = packed.manifest
     active, default = store.active(manifest.name), store.default()
     if as_json:
-        facts = manifest.model_dump(mode="json", include={"name", "version", "task", "signature", "metrics", "cost"})
+        shown = {"name", "version", "task", "signature", "metrics", "cost", "artifacts"}
+        facts = manifest.model_dump(mode="json", include=shown)
         echo_json(facts | {"folder": str(packed.folder), "notes": packed.notes, "active": active, "default": default})
         return
     click.echo(f"packed {manifest.label} into {packed.folder}")
@@ -105,6 +152,10 @@ def _report(packed: Packed, store: Store, as_json: bool) -> None:
         click.echo(f"  {feature.name}: {feature.dtype}{' or null' if feature.nullable else ''}")
     metrics = ", ".join(f"{metric} {value:g}" for metric, value in manifest.metrics.items())
     click.echo(f"  task: {manifest.task}" + (f" ({metrics} on the sample)" if metrics else ""))
+    parity = manifest.artifacts[0].parity
+    if parity is not None:
+        worst = max(parity.largest_error, parity.largest_probability_error or 0.0)
+        click.echo(f"  compiled: answers {parity.rows} rows as the original does, to within {worst:.1g}")
     cost = manifest.cost
     click.echo(f"  cost: {cost.microseconds['1']:.0f} us a row, {cost.process_mib:.0f} MiB a worker")
     if active != manifest.version:

@@ -16,13 +16,14 @@ from pathlib import Path
 from service.errors import PackageError, PackingError
 from service.manifest import Artifact, Cost, Manifest, PackedFile
 from service.packing import golden, statistics
+from service.packing.compiling import Compiling, Evidence, add_compiled, stage_compiled
 from service.packing.sample import read_sample
 from service.packing.study import Choices, Study
 from service.runtimes import RUNTIMES, Loaded, Policy, RuntimeModule, Source
 from service.store import Store, add_file, write_manifest
 from service.trial import Limits, try_out
 
-__all__ = ["Choices", "Packed", "pack"]
+__all__ = ["Choices", "Compiling", "Packed", "compile_package", "pack"]
 
 RECORDED = ("numpy", "scipy", "pandas", "scikit-learn", "joblib", "skops", "onnxruntime")
 
@@ -45,6 +46,7 @@ def pack(
     *,
     name: str | None = None,
     version: str | None = None,
+    compiling: Compiling = "auto",
     tell: Callable[[str], None] = lambda message: None,
 ) -> Packed:
     """Make a package of a fitted model and a CSV sample of the rows that it was made for.
@@ -73,11 +75,44 @@ def pack(
             entry = add_file(staged, f"model{model_file.suffix}", stream)
         artifact = Artifact(runtime=runtime, file=entry.name, layout=study.candidate.layout)
         draft = _draft(name, version, entry, artifact, study, facts.libraries, loaded.types)
-        write_manifest(staged, draft)
-        tell("opening it in a fresh process and measuring")
-        cost = _cost(Store(folder), draft, policy)
-        manifest = draft.model_copy(update={"cost": cost})
-        return Packed(manifest, store.add(staged, manifest), tuple(study.notes))
+        tell("compiling it, and asking both forms the same rows")
+        evidence = Evidence(loaded.model, study.table, study.rows)
+        draft, notes = add_compiled(staged, draft, evidence, compiling)
+        manifest = _measure(Store(folder), staged, draft, policy, tell)
+        return Packed(manifest, store.add(staged, manifest), (*study.notes, *notes))
+
+
+def compile_package(
+    name: str,
+    version: str | None,
+    store: Store,
+    policy: Policy,
+    *,
+    sample_file: Path | None = None,
+    separator: str = ",",
+    tell: Callable[[str], None] = lambda message: None,
+) -> Packed:
+    """Make the next version of a package, with a compiled form in front of the original.
+
+    Raises:
+        PackingError: If there is no compiled form that answers like the original; it says why.
+        PackageError: If the package cannot be opened.
+    """
+    manifest = store.manifest(name, version or store.active(name))
+    sample = read_sample(sample_file, separator) if sample_file is not None else None
+    with store.staging() as folder:
+        staged = folder / name / store.next_version(name)
+        staged.mkdir(parents=True)
+        tell("compiling it, and asking both forms the same rows")
+        draft = stage_compiled(store, staged, manifest, staged.name, policy, sample)
+        made = _measure(Store(folder), staged, draft, policy, tell)
+        return Packed(made, store.add(staged, made), ())
+
+
+def _measure(folder: Store, staged: Path, draft: Manifest, policy: Policy, tell: Callable[[str], None]) -> Manifest:
+    write_manifest(staged, draft)
+    tell("opening it in a fresh process and measuring")
+    return draft.model_copy(update={"cost": _cost(folder, draft, policy)})
 
 
 def _draft(

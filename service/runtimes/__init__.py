@@ -5,7 +5,7 @@ To add one, copy the nearest, change it, and add a line to the table.
 
 from __future__ import annotations
 
-from service.runtimes import joblib, onnx, skops
+from service.runtimes import compiled, compiled_trees, joblib, onnx, skops
 from service.runtimes.base import Facts, Loaded, Outputs, Policy, Runtime, RuntimeModule, Source
 
 __all__ = ["RUNTIMES", "Facts", "Loaded", "Outputs", "Policy", "Runtime", "RuntimeModule", "Source"]
@@ -14,4 +14,6 @@ RUNTIMES: dict[str, RuntimeModule] = {
     "joblib": joblib,
     "skops": skops,
     "onnx": onnx,
+    "compiled": compiled,
+    "compiled-trees": compiled_trees,
 }

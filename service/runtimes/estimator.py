@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
@@ -25,16 +25,15 @@ PASSING = ("SimpleImputer", "KNNImputer", "IterativeImputer", "FunctionTransform
 
 
 class EstimatorRuntime:
-    """A fitted estimator, and the layout in which it wants its rows."""
+    """A fitted estimator, and how its rows are made of a table."""
 
-    def __init__(self, estimator: Any, signature: Signature, layout: Layout) -> None:
+    def __init__(self, estimator: Any, arrange: Callable[[Table], Any]) -> None:
         self._estimator = estimator
-        self._signature = signature
-        self._arrange = _ARRANGE[layout]
+        self._arrange = arrange
 
     def predict(self, table: Table, probabilities: bool) -> Outputs:
         """Call `predict`, and `predict_proba` where wanted."""
-        rows = self._arrange(self._signature, table)
+        rows = self._arrange(table)
         predictions = _dense(self._estimator.predict(rows))
         if predictions.ndim == 2 and predictions.shape[1] == 1:
             predictions = predictions[:, 0]
@@ -67,7 +66,20 @@ def watch_versions(source: Source, policy: Policy) -> Iterator[None]:
 
 def bind(model: Any, signature: Signature, layout: Layout) -> EstimatorRuntime:
     """Make a runtime of a loaded estimator."""
-    return EstimatorRuntime(model, signature, layout)
+    return EstimatorRuntime(model, partial(_ARRANGE[layout], signature))
+
+
+def bind_prepared(model: Any, prepare: Callable[[Table], Any]) -> EstimatorRuntime:
+    """Make a runtime of the last step of a loaded pipeline, upon a matrix that steps of our own prepare.
+
+    What it was fitted on may have had names. It gets the same columns in their order, and forgets the names, for it
+    would warn of their absence at every call.
+    """
+    estimator = model.steps[-1][1] if hasattr(model, "steps") else model
+    for part in _parts(estimator):
+        if hasattr(part, "get_params"):
+            vars(part).pop("feature_names_in_", None)
+    return EstimatorRuntime(estimator, prepare)
 
 
 def _dense(answer: Any) -> Column:
@@ -114,7 +126,7 @@ _ARRANGE: dict[Layout, Callable[[Signature, Table], Any]] = {
     "matrix": _matrix,
     "column": _column,
 }
-LAYOUTS = tuple(_ARRANGE)
+LAYOUTS: tuple[Layout, ...] = (*_ARRANGE, "prepared")
 
 
 def examine(model: Any) -> Facts:
@@ -238,7 +250,7 @@ def _known_categories(model: Any, names: tuple[str, ...]) -> Iterable[tuple[str,
         yield from _known_categories(model.best_estimator_, names)
     elif hasattr(model, "transformers_"):
         for _, transformer, columns in model.transformers_:
-            chosen = _chosen(columns, names)
+            chosen = chosen_columns(columns, names)
             if chosen and not isinstance(transformer, str):
                 yield from _known_categories(transformer, chosen)
     elif hasattr(model, "steps"):
@@ -261,7 +273,7 @@ def _plain_category(value: Any) -> str | int | None:
     return value if type(value) in (str, int) else None
 
 
-def _chosen(columns: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+def chosen_columns(columns: Any, names: tuple[str, ...]) -> tuple[str, ...]:
     """Translate a ColumnTransformer's column selection into names."""
     if isinstance(columns, str):
         return (columns,)

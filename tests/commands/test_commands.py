@@ -21,12 +21,14 @@ from flask.testing import FlaskCliRunner
 
 from service.store import Store
 from tests.conftest import PENGUIN, ROOT
+from tests.originals import keep_originals
 
 SAMPLE = ROOT / "examples" / "penguins" / "penguins.csv"
 MODEL = ROOT / "models" / "penguins" / "1" / "model.joblib"
 HEADER = ",".join(PENGUIN)
 ROW = ",".join(map(str, PENGUIN.values()))
 GENTOO = "47.5,14.2,230,5500,Biscoe,male"
+FORMS = ("compiled.npz", "model.joblib")
 FLAGS = ("--target", "species", "--drop", "year")
 
 Run = Callable[..., Result]
@@ -86,8 +88,9 @@ def test_models_prints_a_table(run: Run, models_dir: Path) -> None:
     assert result.exit_code == 0
     header, *lines = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines()]
     assert header == ["MODEL", "VERSION", "ACTIVE", "TASK", "RUNTIME", "SIZE", "CREATED"]
-    created = json.loads((models_dir / "penguins" / "1" / "manifest.json").read_text())["created"]
-    facts = ["classification", "joblib", "5 KiB", created]
+    manifest = json.loads((models_dir / "penguins" / "1" / "manifest.json").read_text())
+    size = sum(entry["size_bytes"] for entry in manifest["files"]) / 1024
+    facts = ["classification", "compiled", f"{size:.0f} KiB", manifest["created"]]
     assert lines == [
         ["birds", "2", "active", *facts],
         ["penguins", "1", *facts],
@@ -107,8 +110,8 @@ def test_models_prints_json(run: Run, models_dir: Path) -> None:
         "active": True,
         "default": True,
         "task": "classification",
-        "runtime": "joblib",
-        "size_bytes": (models_dir / "penguins" / "1" / "model.joblib").stat().st_size,
+        "runtime": "compiled",
+        "size_bytes": sum((models_dir / "penguins" / "1" / name).stat().st_size for name in FORMS),
     }
 
 
@@ -435,8 +438,11 @@ def test_predict_refuses_broken_package(run: Run, models_dir: Path, rows_file: P
     assert result.stderr.startswith("Error: penguins/1: model.joblib has 0 bytes")
 
 
-def test_predict_refuses_what_the_policy_does_not_allow(make_app: Callable[..., Flask], rows_file: Path) -> None:
+def test_predict_refuses_what_the_policy_does_not_allow(
+    make_app: Callable[..., Flask], models_dir: Path, rows_file: Path
+) -> None:
     """The operator's settings hold for the command too."""
+    keep_originals(models_dir)
     runner = make_app(allow_pickle=False).test_cli_runner()
     result = runner.invoke(args=["predict", "penguins", str(rows_file)])
     assert result.exit_code == 1

@@ -419,11 +419,13 @@ def test_versions_increment(forest: Fitted, line: Fitted, new_store: Store) -> N
 
 @pytest.mark.usefixtures("forest", "line")
 def test_nothing_but_packages_is_left(new_store: Store, forest: Fitted) -> None:
-    """After packing the folder holds a manifest and a model for each version and nothing else."""
+    """After packing the folder holds a manifest and the model's forms for each version and nothing else."""
     folder = forest.packed.folder.parent.parent
     assert sorted(path for path, kind in listing(folder).items() if kind != "folder") == [
+        "my-forest/1/compiled.npz",
         "my-forest/1/manifest.json",
         "my-forest/1/model.joblib",
+        "my-forest/2/compiled.npz",
         "my-forest/2/manifest.json",
         "my-forest/2/model.joblib",
     ]

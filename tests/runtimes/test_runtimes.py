@@ -8,7 +8,6 @@ import io
 import logging
 import pickle
 import sys
-import types
 import warnings
 import weakref
 import zipfile
@@ -29,7 +28,7 @@ from onnx import TensorProto
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import IsolationForest
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -37,6 +36,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from service.compiler.estimators import answer
+from service.compiler.plan import Plan, Raw
 from service.errors import MissingLibrary, ServiceError, UnreadableModel, UntrustedModel, VersionSkew
 from service.runtimes import RUNTIMES, Policy, RuntimeModule, Source
 from service.signature import Dtype, Feature, Output, Signature
@@ -78,6 +79,22 @@ def nameless() -> Any:
     """A classifier of an array."""
     numbers = sample()[["a", "b"]].to_numpy()
     return make_pipeline(StandardScaler(), LogisticRegression()).fit(numbers, numbers.sum(axis=1) > 0)
+
+
+@cache
+def trees() -> Any:
+    """A forest of named columns, one of them text."""
+    prepare = make_column_transformer((OrdinalEncoder(), ["colour"]), ("passthrough", ["a", "b"]))
+    forest = RandomForestClassifier(5, random_state=0)
+    return make_pipeline(prepare, forest).fit(sample(), np.where(sample().a + sample().b > 0, "yes", "no"))
+
+
+def compiled_bytes(model: Any) -> bytes:
+    """What the compiler writes, without asking it for a proof."""
+    dtypes: tuple[tuple[str, Dtype], ...] = (("a", "float64"), ("b", "float64"), ("colour", "string"))
+    features = tuple(Feature(name=name, dtype=dtype) for name, dtype in dtypes)
+    plan = Plan(Signature(features=features, outputs=(Output(name="label", dtype="string"),)))
+    return plan.bytes(answer(model, Raw(("a", "b", "colour")), plan))
 
 
 def joblib_bytes(model: Any, **options: Any) -> bytes:
@@ -130,10 +147,12 @@ class Specimen:
     classes: tuple[Any, ...]
     dtypes: tuple[Dtype, ...]
     layout: Any
+    compiled: str = ""
 
     @property
     def runtime(self) -> str:
-        return next(name for name, module in RUNTIMES.items() if self.suffix in module.SUFFIXES)
+        """The runtime that claims the suffix; a compiled form has none, and says which runtime opens it."""
+        return self.compiled or next(name for name, module in RUNTIMES.items() if self.suffix in module.SUFFIXES)
 
     @property
     def signature(self) -> Signature:
@@ -144,7 +163,7 @@ class Specimen:
 
     def inputs(self) -> Any:
         """What the estimator itself is called on."""
-        return sample() if self.model is named else sample()[["a", "b"]].to_numpy()
+        return sample() if "string" in self.dtypes else sample()[["a", "b"]].to_numpy()
 
     def table(self, start: int, stop: int) -> Table:
         """Some rows, as the service holds them."""
@@ -156,6 +175,8 @@ FRAME: Any = dict(model=named, classes=CLASSES, dtypes=("float64", "float64", "s
 MATRIX: Any = dict(model=nameless, classes=(False, True), dtypes=("float64", "float64"), layout="matrix")
 TENSOR: Any = dict(model=integer_labels, classes=(3, 4), dtypes=("float32", "float32"), layout="tensors")
 COLUMNS: Any = dict(model=named, classes=CLASSES, dtypes=("float32", "float32", "string"), layout="tensors")
+PLAIN: Any = FRAME | dict(layout="table", compiled="compiled")
+TREES: Any = PLAIN | dict(model=trees, compiled="compiled-trees")
 
 SPECIMENS = {
     "joblib": Specimen(".joblib", lambda: joblib_bytes(named()), **FRAME),
@@ -169,6 +190,8 @@ SPECIMENS = {
     "onnx of one tensor with zipmap": Specimen(".onnx", lambda: onnx_of_tensor(zipmap=True), **TENSOR),
     "onnx of columns": Specimen(".onnx", lambda: onnx_of_columns(zipmap=False), **COLUMNS),
     "onnx of columns with zipmap": Specimen(".onnx", lambda: onnx_of_columns(zipmap=True), **COLUMNS),
+    "compiled": Specimen("", lambda: compiled_bytes(named()), **PLAIN),
+    "compiled trees": Specimen("", lambda: compiled_bytes(trees()), **TREES),
 }
 
 
@@ -232,17 +255,20 @@ def test_models_are_freed_without_the_collector(case: str) -> None:
     )
     runtime.predict(specimen.table(0, 10), True)
     held = weakref.ref(runtime)
-    inner = [weakref.ref(part) for part in vars(runtime).values() if hasattr(part, "__weakref__")]
+    parts = vars(runtime).values()
+    inner = [weakref.ref(part) for part in parts if hasattr(part, "__weakref__") or getattr(part, "__closure__", None)]
+    del parts
     assert inner
     gc.disable()
     try:
         del runtime
         assert held() is None
-        assert not [ref() for ref in inner if ref() is not None and not isinstance(ref(), types.FunctionType)]
+        assert not [ref() for ref in inner if ref() is not None]
     finally:
         gc.enable()
 
 
+@pytest.mark.parametrize("case", [case for case, specimen in SPECIMENS.items() if not specimen.compiled])
 def test_examine_tells_what_the_model_knows(case: str) -> None:
     """Every form of a model tells its task and, where it has them, its names and labels."""
     specimen = SPECIMENS[case]
@@ -297,7 +323,12 @@ def test_refuses_truncated_file(runtime: str, percent: float) -> None:
 
 @pytest.mark.parametrize(
     ("runtime", "modules"),
-    [("joblib", ["joblib"]), ("skops", ["skops", "skops.io"]), ("onnx", ["onnxruntime"])],
+    [
+        ("joblib", ["joblib"]),
+        ("skops", ["skops", "skops.io"]),
+        ("onnx", ["onnxruntime"]),
+        ("compiled-trees", ["onnxruntime"]),
+    ],
 )
 def test_missing_library_is_named(runtime: str, modules: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the format's own library is not installed, the error names it and where to write it."""

@@ -1,0 +1,157 @@
+"""Fitted trees of scikit-learn and LightGBM as one ensemble, node by node, in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from service.compiler.graph import Ensemble, graph_bytes
+from service.compiler.plan import Node, NotCompiled, Plan, Splits
+
+
+LIGHTGBM_ZERO = float(np.float32(1e-35))
+"""What is no farther from zero is zero before it comes to a tree.
+
+Source: microsoft/LightGBM, include/LightGBM/meta.h (kZeroThreshold) and src/c_api.cpp, read 2026-11-23.
+"""
+
+
+def ensemble_node(ensemble: Ensemble, of: Node, plan: Plan, n_features: int, *, single: bool) -> Node:
+    """Return the step that runs an ensemble."""
+    graph = np.frombuffer(graph_bytes(ensemble, n_features), np.uint8)
+    plan.splits.append(Splits(of, ensemble, single))
+    return {"op": "trees", "of": of, "graph": plan.array(graph, np.uint8), "single": single}
+
+
+def add_tree(ensemble: Ensemble, tree: Any, target: int, weights: Sequence[float]) -> None:
+    """Add a tree of scikit-learn's, which goes left where the value, in single precision, is at most the threshold.
+
+    Args:
+        ensemble: Where it is added.
+        tree: The fitted tree.
+        target: What its leaves add to.
+        weights: What they add, by node; of a node that is no leaf it means nothing.
+    """
+    numbers: list[tuple[int, bool]] = []
+    lefts, rights = tree.children_left.tolist(), tree.children_right.tolist()
+    features, thresholds = tree.feature.tolist(), tree.threshold.tolist()
+    missing = tree.missing_go_to_left.tolist()
+    for node in range(tree.node_count):
+        if lefts[node] < 0:
+            numbers.append((ensemble.add_leaf(target, weights[node]), True))
+        else:
+            made = ensemble.add_node(features[node], thresholds[node], missing_true=bool(missing[node]))
+            numbers.append((made, False))
+    inner = (node for node in range(tree.node_count) if lefts[node] >= 0)
+    _link(ensemble, ((numbers[node], numbers[lefts[node]], numbers[rights[node]]) for node in inner), numbers[0])
+
+
+def add_histogram_tree(ensemble: Ensemble, predictor: Any, target: int) -> None:
+    """Add a tree of scikit-learn's histogram gradient boosting."""
+    numbers: dict[int, tuple[int, bool]] = {}
+    nodes = predictor.nodes
+    for index, node in enumerate(nodes):
+        if node["is_leaf"]:
+            numbers[index] = ensemble.add_leaf(target, float(node["value"])), True
+            continue
+        members = _members(predictor.raw_left_cat_bitsets[node["bitset_idx"]]) if node["is_categorical"] else ()
+        if node["is_categorical"] and not members:
+            raise NotCompiled("a split by category sends no category to the left")
+        split = float(node["num_threshold"])
+        missing_true = bool(node["missing_go_to_left"])
+        feature = int(node["feature_idx"])
+        numbers[index] = ensemble.add_node(feature, split, missing_true=missing_true, members=members), False
+    links = (
+        (numbers[index], numbers[int(node["left"])], numbers[int(node["right"])])
+        for index, node in enumerate(nodes)
+        if not node["is_leaf"]
+    )
+    _link(ensemble, links, numbers[0])
+
+
+def _members(bitset: Any) -> tuple[float, ...]:
+    """Return the categories of a bitset of eight words."""
+    bits = np.unpackbits(np.asarray(bitset, dtype="<u4").view(np.uint8), bitorder="little")
+    return tuple(float(category) for category in np.flatnonzero(bits))
+
+
+def _link(ensemble: Ensemble, links: Iterable[tuple[Any, Any, Any]], root: tuple[int, bool]) -> None:
+    """Join nodes to their children, and name the root; a tree that is one leaf gets a node above it."""
+    for (node, _), (true, true_is_leaf), (false, false_is_leaf) in links:
+        ensemble.children[node] = true, false
+        ensemble.are_leaves[node] = int(true_is_leaf), int(false_is_leaf)
+    number, is_leaf = root
+    if is_leaf:
+        above = ensemble.add_node(0, 0.0, missing_true=True)
+        ensemble.children[above], ensemble.are_leaves[above] = (number, number), (1, 1)
+        number = above
+    ensemble.roots.append(number)
+
+
+def forest_leaves(members: Sequence[Any]) -> tuple[Ensemble, Any]:
+    """Number the leaves of a forest: each tree is a target of its own, and gives the number of the leaf.
+
+    Returns:
+        The ensemble, and what stands in the leaves, of shape (n_leaves, n_outputs, n_values).
+    """
+    ensemble, values = Ensemble(len(members)), []
+    for target, member in enumerate(members):
+        tree = member.tree_
+        are_leaves = tree.children_left < 0
+        numbers = np.cumsum(are_leaves) - 1 + len(ensemble.weights)
+        add_tree(ensemble, tree, target, numbers.astype(float).tolist())
+        values.append(tree.value[are_leaves])
+    return ensemble, np.concatenate(values)
+
+
+def summed_trees(rows: Iterable[Iterable[Any]], start: Sequence[float], rate: float) -> Ensemble:
+    """Make an ensemble that adds up scikit-learn's trees: `start`, then row by row `rate` times a tree a target."""
+    ensemble = Ensemble(len(start))
+    for target, value in enumerate(start):
+        ensemble.add_constant(target, value)
+    for members in rows:
+        for target, member in enumerate(members):
+            add_tree(ensemble, member.tree_, target, (rate * member.tree_.value[:, 0, 0]).tolist())
+    return ensemble
+
+
+def lightgbm_trees(dump: dict[str, Any]) -> Ensemble:
+    """Make an ensemble of a booster's trees, as its `dump_model` tells of them.
+
+    Source: microsoft/LightGBM, include/LightGBM/tree.h (decisions and missing values), read 2026-11-23.
+    """
+    n_targets = dump["num_tree_per_iteration"]
+    ensemble = Ensemble(n_targets)
+    for index, info in enumerate(dump["tree_info"]):
+        _link(ensemble, [], _lightgbm_node(ensemble, info["tree_structure"], index % n_targets))
+    return ensemble
+
+
+def _lightgbm_split(threshold: float) -> float:
+    """Return the threshold that splits numbers as they are like LightGBM, to which the tiniest are zero."""
+    if -LIGHTGBM_ZERO <= threshold < 0.0:
+        return float(np.nextafter(-LIGHTGBM_ZERO, -np.inf))
+    return max(threshold, LIGHTGBM_ZERO) if threshold >= 0.0 else threshold
+
+
+def _lightgbm_node(ensemble: Ensemble, node: dict[str, Any], target: int) -> tuple[int, bool]:
+    if "split_feature" not in node:
+        return ensemble.add_leaf(target, float(node["leaf_value"])), True
+    by_category = node["decision_type"] == "=="
+    if not by_category and (node["decision_type"] != "<=" or node["missing_type"] == "Zero"):
+        raise NotCompiled("a tree that takes zero for missing has no compiled form")
+    members = tuple(map(float, node["threshold"].split("||"))) if by_category else ()
+    split = 0.0 if by_category else _lightgbm_split(float(node["threshold"]))
+    if by_category:
+        missing_true = False
+    else:
+        missing_true = bool(node["default_left"]) if node["missing_type"] == "NaN" else split >= 0.0
+    number = ensemble.add_node(int(node["split_feature"]), split, missing_true=missing_true, members=members)
+    (true, true_is_leaf), (false, false_is_leaf) = (
+        _lightgbm_node(ensemble, node[child], target) for child in ("left_child", "right_child")
+    )
+    ensemble.children[number] = true, false
+    ensemble.are_leaves[number] = int(true_is_leaf), int(false_is_leaf)
+    return number, False

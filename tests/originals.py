@@ -1,0 +1,18 @@
+"""Packages without their compiled forms, for tests of how an original is opened, which a compiled form would hide."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def keep_originals(models_dir: Path) -> Path:
+    """Take the compiled form out of every package of a folder."""
+    for path in models_dir.glob("*/*/manifest.json"):
+        document = json.loads(path.read_text())
+        *compiled, original = document["artifacts"]
+        for name in {artifact["file"] for artifact in compiled}:
+            (path.parent / name).unlink()
+        files = [entry for entry in document["files"] if entry["name"] == original["file"]]
+        path.write_text(json.dumps(document | {"files": files, "artifacts": [original]}))
+    return models_dir
