@@ -1,4 +1,4 @@
-# make serve | make test | make test-platforms | make install | make lock | make format | make docs
+# make serve | make test | make test-platforms | make bench | make bench-quick | make install | make lock | make format | make docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ TOOLS := $(VENV)/tools
 VENDORS := appengine awsebcli azure heroku honcho nginx pythonanywhere pyuwsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: serve test install lint types pytest test-platforms format docs lock clean
+.PHONY: serve test install lint types pytest test-platforms bench bench-quick lock-peers format docs lock clean
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.installed
@@ -33,6 +33,16 @@ test-platforms: $(VENV)/.installed-dev $(VENDORS:%=$(TOOLS)/%/.made)
 	$(BIN)/python -m pytest tests/vendors -q -n 2
 	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/rehearsal -q  # alone, because it measures
 
+# Everything takes about an hour; less of it: make bench PEERS="anyport twin" WORKLOADS=penguins ROUNDS=3 SECONDS=4
+bench: $(VENV)/.installed-dev $(TOOLS)/wrk/.made
+	@PATH="$(abspath $(TOOLS))/wrk:$$PATH" $(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS)) \
+	  $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+# Fails if the tree answers fewer requests a second than the last commit: make bench-quick FALL=10 for ten per cent.
+bench-quick: $(VENV)/.installed-dev $(TOOLS)/wrk/.made
+	@PATH="$(abspath $(TOOLS))/wrk:$$PATH" $(BIN)/python -m bench.quick $(if $(FALL),--fall $(FALL)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -47,6 +57,16 @@ lock: $(BIN)/python
 	for name in requirements requirements-dev; do \
 	  { echo "# Made by \`make lock\` from $$name.in."; echo "--only-binary :all:"; \
 	    $(LOCK) $$name.in --output-file $$name.txt >/dev/null && cat $$name.txt; } > .$$name.new && mv .$$name.new $$name.txt || exit 1; \
+	done
+
+# Pins the benchmark's peers, each with the scikit-learn of requirements.txt even where it asks for an older one.
+lock-peers: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	grep -oE '^(joblib|numpy|pandas|scikit-learn|scipy|threadpoolctl)==[^ ]+' requirements.txt > $(VENV)/model-pins.txt
+	for asked in bench/peers/*/requirements.in; do \
+	  { echo "# Made by \`make lock-peers\` from requirements.in."; \
+	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+	      --override $(VENV)/model-pins.txt $$asked; } > $(VENV)/peer.txt && mv $(VENV)/peer.txt $${asked%.in}.txt || exit 1; \
 	done
 
 clean:
@@ -99,6 +119,19 @@ $(TOOLS)/nginx/.made:
 	  dpkg-deb -x nginx_*.deb . 2>>apt.log && ln -s usr/sbin/nginx nginx; fi || true
 	@$(TOOLS)/nginx/nginx -v 2>/dev/null || { \
 	  echo "anyport: nginx could not be had; install it with: sudo apt install nginx"; exit 1; }
+	@touch $@
+
+# The machine's wrk, else Debian's, unpacked but not installed.
+$(TOOLS)/wrk/.made:
+	@echo "linking or unpacking wrk into $(TOOLS)/wrk"
+	@rm -rf $(TOOLS)/wrk && mkdir -p $(TOOLS)/wrk
+	@if found=$$(command -v wrk); then ln -s "$$found" $(TOOLS)/wrk/wrk; else \
+	  cd $(TOOLS)/wrk && { apt-get -qq update; apt-get -qq download wrk libluajit-5.1-2 libluajit-5.1-common; } >apt.log 2>&1; \
+	  for package in *.deb; do dpkg-deb -x "$$package" . 2>>apt.log; done; \
+	  printf '#!/bin/sh\nhere=$$(dirname "$$0")\nLD_LIBRARY_PATH=$$(echo "$$here"/usr/lib/*-linux-gnu) exec "$$here/usr/bin/wrk" "$$@"\n' > wrk; \
+	  chmod +x wrk; fi || true
+	@$(TOOLS)/wrk/wrk -v 2>&1 | grep -q '^wrk' || { \
+	  echo "anyport: wrk could not be had; install it with: sudo apt install wrk"; exit 1; }
 	@touch $@
 
 $(BIN)/python:

@@ -1,15 +1,19 @@
-"""Compares decoders of the native protocol: microseconds on honest bodies, memory growth on hostile ones.
+"""Compares codecs of the native protocol: microseconds on honest bodies and answers, memory growth on hostile bodies.
 
     python -m bench.decoders speed
+    python -m bench.decoders answers
     python -m bench.decoders growth [decoder ...]
 
 `service` is what the service does: it counts the values, then reads with msgspec, then leaves what is not right to
 `exact`, the standard library's json with a look at every cell. `pydantic` is pydantic-core before `exact`. All answer
-equal tables. The growth needs Linux.
+equal tables. Of CSV, `exact` is the standard library's csv with a look at every cell, and `pandas` is what pandas makes
+of the body, which is neither checked nor a table. Answers are compared with what json and csv write. The growth needs
+Linux.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import subprocess
@@ -19,17 +23,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from service.errors import ServiceError
-from service.protocols import native
+from service.protocols import csv_body, native
 from service.protocols.csv_body import read_csv
+from service.protocols.json_body import write_json
 from service.protocols.typed_json import Sent, _has_colons, _table
 from service.signature import INT64_MAX, INT64_MIN, TEXTS, Feature, Output, Signature, magnitude
-from service.table import Table
+from service.table import PredictResponse, Table
 
 Decode = Callable[[bytes], Table]
 MAX_ROWS = 10_000
@@ -40,8 +48,7 @@ ROUNDS = {1: 2000, 100: 200, 10_000: 9}
 
 def service(signature: Signature) -> Decode:
     """Read as the service does."""
-    rows = min(MAX_ROWS, MAX_CELLS // len(signature.features))
-    return lambda body: native.decode_request(body, "application/json", {}, signature, rows).table
+    return lambda body: native.decode_request(body, "application/json", {}, signature, _max_rows(signature)).table
 
 
 def exact(signature: Signature) -> Decode:
@@ -109,7 +116,31 @@ def _cell_schema(feature: Feature) -> Any:
     return core_schema.nullable_schema(schema) if feature.takes_null else schema
 
 
+def service_csv(signature: Signature) -> Decode:
+    """Read CSV as the service does."""
+    return lambda body: native.decode_request(body, "text/csv", {}, signature, _max_rows(signature)).table
+
+
+def exact_csv(signature: Signature) -> Decode:
+    """Read with the standard library's csv, then check every cell."""
+    return lambda body: read_csv(body, signature, _max_rows(signature))
+
+
+def pandas_csv(signature: Signature) -> Callable[[bytes], Any]:
+    """Read as pandas does, whatever it takes for a number or for missing."""
+    return lambda body: pandas.read_csv(io.BytesIO(body))
+
+
+def _max_rows(signature: Signature) -> int:
+    return min(MAX_ROWS, MAX_CELLS // len(signature.features))
+
+
 DECODERS: dict[str, Callable[[Signature], Decode]] = {"exact": exact, "service": service, "pydantic": validated}
+CSV_DECODERS: dict[str, Callable[[Signature], Callable[[bytes], Any]]] = {
+    "exact": exact_csv,
+    "service": service_csv,
+    "pandas": pandas_csv,
+}
 
 
 # --- Honest bodies
@@ -138,12 +169,17 @@ MIXED = signature_of(
     Feature(name="city", dtype="string"),
     Feature(name="plan", dtype="string", categories=("basic", "plus", "pro"), closed=True),
 )
+DIAMONDS = signature_of(
+    *(Feature(name=name, dtype="float64") for name in ("carat", "depth", "table", "x", "y", "z")),
+    *(Feature(name=name, dtype="string", categories=("basic", "plus", "pro")) for name in ("cut", "color", "clarity")),
+)
 ONE_FLOAT = signature_of(Feature(name="x", dtype="float64"))
 ONE_TEXT = signature_of(Feature(name="x", dtype="string"))
 WIDE = signature_of(*(Feature(name=f"f{index}", dtype="float64", required=False) for index in range(1000)))
-HONEST = {"penguins": PENGUINS, "30 floats": FLOATS, "mixed": MIXED}
-SIGNATURES = {"float": ONE_FLOAT, "text": ONE_TEXT, "wide": WIDE, "penguins": PENGUINS}
-SHAPES = ("objects", "lists", "columns")
+WIDE_TEXT = signature_of(*(Feature(name=f"f{index}", dtype="string") for index in range(1000)))
+HONEST = {"penguins": PENGUINS, "30 floats": FLOATS, "mixed": MIXED, "diamonds": DIAMONDS}
+SIGNATURES = {"float": ONE_FLOAT, "text": ONE_TEXT, "wide": WIDE, "wide text": WIDE_TEXT, "penguins": PENGUINS}
+SHAPES = ("objects", "lists", "columns", "csv")
 
 
 def honest_row(signature: Signature, index: int) -> dict[str, Any]:
@@ -161,8 +197,11 @@ def honest_row(signature: Signature, index: int) -> dict[str, Any]:
 
 
 def honest_body(signature: Signature, shape: str, n_rows: int) -> bytes:
-    """Return a request of ordinary rows, as objects, lists or columns."""
+    """Return a request of ordinary rows: objects, lists or columns in JSON, or CSV."""
     rows = [honest_row(signature, index) for index in range(n_rows)]
+    if shape == "csv":
+        cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+        return "".join(",".join(row) + "\n" for row in [signature.names, *cells]).encode()
     if shape == "columns":
         return json.dumps({"inputs": {name: [row[name] for row in rows] for name in signature.names}}).encode()
     return json.dumps({"instances": rows if shape == "objects" else [list(row.values()) for row in rows]}).encode()
@@ -170,27 +209,71 @@ def honest_body(signature: Signature, shape: str, n_rows: int) -> bytes:
 
 def speed() -> None:
     """Print the median microseconds of each decoder, taken in turns."""
-    print("| body | shape | rows | KiB | exact µs |" + "".join(f" {name} µs (ratio) |" for name in list(DECODERS)[1:]))
-    print("|" + "---|" * (4 + len(DECODERS)))
-    for label, signature in HONEST.items():
-        decoders = {name: prepare(signature) for name, prepare in DECODERS.items()}
-        for shape in SHAPES:
-            for n_rows, rounds in ROUNDS.items():
-                body = honest_body(signature, shape, n_rows)
-                times: dict[str, list[float]] = {name: [] for name in decoders}
-                for _ in range(rounds):
-                    for name, decode in decoders.items():
-                        start = time.perf_counter()
-                        decode(body)
-                        times[name].append((time.perf_counter() - start) * 1e6)
-                medians = [statistics.median(each) for each in times.values()]
-                cells = [f"{median:.0f} ({medians[0] / median:.2f}x)" for median in medians[1:]]
-                print(
-                    f"| {label} | {shape} | {n_rows} | {len(body) // 1024} | {medians[0]:.0f} |",
-                    " | ".join(cells),
-                    "|",
-                    flush=True,
-                )
+    print("| body | shape | rows | KiB | exact µs | service µs (ratio) | pydantic, of CSV pandas, µs (ratio) |")
+    print("|" + "---|" * 7)
+    for (label, signature), shape in product(HONEST.items(), SHAPES):
+        decoders = [prepare(signature) for prepare in (CSV_DECODERS if shape == "csv" else DECODERS).values()]
+        for n_rows, rounds in ROUNDS.items():
+            body = honest_body(signature, shape, n_rows)
+            medians = medians_us([partial(decode, body) for decode in decoders], rounds)
+            print(f"| {label} | {shape} | {n_rows} | {len(body) // 1024} | {_ratios(medians)} |", flush=True)
+
+
+def medians_us(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Return the median microseconds of each call, taken in turns."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append((time.perf_counter() - start) * 1e6)
+    return [statistics.median(each) for each in times]
+
+
+def _ratios(medians: Sequence[float]) -> str:
+    first, *others = medians
+    return " | ".join([f"{first:.0f}", *(f"{median:.0f} ({first / median:.1f}x)" for median in others)])
+
+
+# --- Answers
+
+LABELS = ("Fair", "Good", "Ideal", "Premium", "Very Good")
+
+
+def honest_answers(n_rows: int) -> dict[str, PredictResponse]:
+    """Return answers of ordinary labels, probabilities and numbers; one probability in fifteen is below 1e-4."""
+    random = np.random.default_rng(0)
+    shares = random.dirichlet([0.3] * len(LABELS), n_rows)
+    labels = np.array(LABELS)[shares.argmax(axis=1)]
+    classes = signature_of(*ONE_FLOAT.features).model_copy(
+        update={"outputs": (Output(name="cut", dtype="string", classes=LABELS),)}
+    )
+    return {
+        "labels": PredictResponse("m", "1", classes, labels),
+        "labels, probabilities": PredictResponse("m", "1", classes, labels, (shares,)),
+        "numbers": PredictResponse("m", "1", ONE_FLOAT, random.standard_normal(n_rows)),
+    }
+
+
+def exact_answer(answer: PredictResponse, content_type: str) -> bytes:
+    """Write an answer with the standard library alone."""
+    if content_type == "text/csv":
+        return csv_body._write_cells([csv_body._names(answer), *csv_body._rows_of_cells(answer)])
+    arrays = (answer.predictions, *(answer.probabilities or ()))
+    return write_json(native._answer(answer, native._classes(answer.signature), *(array.tolist() for array in arrays)))
+
+
+def answers() -> None:
+    """Print the median microseconds of each encoder, taken in turns; both write the same bytes."""
+    print("| answer | rows | type | KiB | json or csv µs | service µs (ratio) |")
+    print("|" + "---|" * 6)
+    for n_rows, content_type in product((1, 10_000), native.RESPONSE_TYPES):
+        for label, answer in honest_answers(n_rows).items():
+            calls = [partial(write, answer, content_type) for write in (exact_answer, native.encode_response)]
+            expected, found = (call() for call in calls)
+            assert expected == found
+            medians = medians_us(calls, ROUNDS[n_rows])
+            print(f"| {label} | {n_rows} | {content_type} | {len(found) // 1024} | {_ratios(medians)} |", flush=True)
 
 
 # --- Bombs
@@ -237,6 +320,12 @@ def bombs() -> Iterator[tuple[str, str, bytes]]:
     yield "x: 300,000 names", "float", b",".join(b"x%06d" % i for i in range(300_000))
     yield "x: wide rows of 1", "wide", _fill(header + "\n", "1," * 999 + "1\n", "", "")
     yield "x: wide rows of ab", "wide", _fill(header + "\n", "ab," * 999 + "ab\n", "", "")
+    for quote, kind in product(("", '"'), ("wide", "wide text")):
+        cells = quote + f"{quote},{quote}".join(["%s"] * 1000) + quote
+        first = cells % SIGNATURES[kind].names
+        for cell in ("1", "12", "ab", "é"):
+            row = cells % ((cell,) * 1000)
+            yield f"x: {kind}, 999 rows of {quote}{cell}", kind, "\n".join([first, *[row] * 999]).encode()
     yield "x: wide empty cells", "wide", _fill(header + "\n", "," * 999 + "\n", "", "")
 
 
@@ -271,8 +360,8 @@ def measure(signature_name: str, decoder: str, path: str) -> None:
         with suppress(ServiceError):
             decode(warm_up)
     body = Path(path).read_bytes()
-    if body.startswith((b"x", b"f0,")):
-        decode = partial(read_csv, signature=signature, max_rows=min(MAX_ROWS, MAX_CELLS // len(signature.features)))
+    if body.startswith((b"x", b"f0,", b'"f0",')):
+        decode = (service_csv if decoder == "service" else exact_csv)(signature)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before, start, answer = _status("VmRSS"), time.perf_counter(), "200"
     try:
@@ -291,6 +380,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["measure", signature, decoder, path]:
             measure(signature, decoder, path)
+        case ["answers"]:
+            answers()
         case ["growth", *names]:
             growth(names or list(DECODERS))
         case _:
