@@ -2,8 +2,8 @@
 
 Stock gthread gives a thread to a connection that has sent nothing, and resets requests that it has accepted when it is
 told to end. Here a thread is given a request whose every byte has arrived, and gives back bytes; the loop alone touches
-sockets, so no slow client can hold a thread. On SIGTERM the loop goes on answering, with `Connection: close`, until
-nobody asks.
+sockets, so no slow client can hold a thread. What costs less than to hand it over, the loop answers itself. On SIGTERM
+it goes on answering, with `Connection: close`, until nobody asks.
 
 What it leans on in gunicorn is named in `gunicorn_check`.
 """
@@ -25,10 +25,11 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from service.answer import answer, problem
+from service.answer import Answers, problem
 from service.board import Board
 from service.capacity import resident_mib
 from service.catalogue import Catalogue
+from service.cheap import CheapModels
 from service.connection import Connection, Running
 from service.errors import (
     Draining,
@@ -124,6 +125,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.accepted = False
         self.expire_at = 0.0
         self.catalogue: Catalogue | None = None
+        self.cheap = CheapModels(None)
         self.answering = 0
         self.complete = self.retired = self.told = False
         self.tired = ""
@@ -140,6 +142,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             listener.setblocking(False)
         self.addresses = {listener: listener.getsockname() for listener in self.sockets}
         self._count()
+        self.answers = Answers(self.wsgi, self.cfg)
         self.keeper = self.wsgi.extensions["anyport"].keeper
         self.keeper.follow(None if board.spare is None else Store(board.spare), self._wake_up)
         while self.alive and not board.stopping and self.ppid == os.getppid():
@@ -278,7 +281,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 key.data.served_at = now
                 self._guard(self._readable if events & READ else self._writable, key.data)
             elif key.data is not None:
-                self._accept_waiting(until)
+                self._accept_waiting(until - TURN_S / 2)  # the rest is for those who are connected
             else:
                 with suppress(BlockingIOError):
                     os.read(key.fd, 4096)
@@ -295,7 +298,10 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             if connection.task is future and not connection.gone:
                 connection.task = None
                 self._guard(self._send_result, connection, future)
+        until = time.monotonic() + TURN_S
         for _ in range(len(self.pipelined)):
+            if time.monotonic() > until:
+                break
             self._guard(self._advance, self.pipelined.popleft())
         if now >= self.expire_at:
             self._expire(now)
@@ -332,7 +338,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     def _look_at_models(self) -> None:
         catalogue = self.keeper.peek()
         if catalogue is not None and catalogue is not self.catalogue:
-            self.catalogue = catalogue
+            self.catalogue, self.cheap = catalogue, CheapModels(catalogue)
             self.answering, self.complete = catalogue.answering(), catalogue.ready()
             self.rested_mib = 0.0  # what the models themselves take is no growth
             self._count()
@@ -432,27 +438,37 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         return end_of_chunks
 
     def _hand(self, connection: Connection, end: int, *, last: bool = False) -> None:
-        """Give a whole request to a thread, or answer it here where it is a probe."""
+        """Give a whole request to a thread, or answer it here where that is cheaper."""
         request = bytes(connection.received[:end])
         del connection.received[:end]
         connection.head = connection.chunks = None
         connection.last = last or connection.last
         connection.working = True
-        self._watch(connection, 0)
         self.nr += 1
         if self.nr >= self.max_requests and not self.tired:
             self.tired = f"has answered {self.nr} requests"
-        if request.startswith(PROBES):
-            self._send(connection, *self._answer(connection, request))
+        if request.startswith(PROBES) or self._is_cheap(connection, request):
+            self._send(connection, *self._answer_here(connection, request))
         elif len(self.running) >= self.cfg.threads + self.settings.queue:
             self._refuse(connection, Overloaded("every thread is busy and the queue is full; send it again"))
         else:
+            self._watch(connection, 0)
             self._expect(connection, self.settings.request_timeout_s, self._give_up)
             connection.task = future = self.pool.submit(self._compute, connection, request)
             stuck_at = time.monotonic() + 2 * self.settings.request_timeout_s
             self.running[future] = Running(stuck_at, connection.reserved_bytes)
             connection.reserved_bytes = 0  # the task has it now, whatever becomes of the connection
             future.add_done_callback(lambda done: self._report(connection, done))
+
+    def _is_cheap(self, connection: Connection, request: bytes) -> bool:
+        known = self.keeper.peek() is self.catalogue  # else the paths are those of other models
+        return known and self.cheap.take(request, connection.reserved_bytes)
+
+    def _answer_here(self, connection: Connection, request: bytes) -> tuple[bytes, bool]:
+        began = time.monotonic()
+        answered = self._answer(connection, request)
+        self.cheap.note(request, time.monotonic() - began)
+        return answered
 
     def _report(self, connection: Connection, future: Future[tuple[bytes, bool]]) -> None:
         self.finished.append((connection, future))
@@ -479,7 +495,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     def _answer(self, connection: Connection, request: bytes) -> tuple[bytes, bool]:
         """Answer one whole request; return the bytes, and whether the connection may go on."""
         close = connection.last or not self.alive or not self.cfg.keepalive
-        return answer(self.wsgi, self.cfg, request, connection.address, connection.server, close=close)
+        return self.answers.answer(request, connection.address, connection.server, close=close)
 
     def _send(self, connection: Connection, answer: bytes, keep: bool) -> None:
         self._reserve(connection, len(answer))

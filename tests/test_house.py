@@ -23,13 +23,13 @@ ORDER = [
     {"runtimes", "protocols", "capacity"},
     {"store"},
     {"predictor"},
-    {"trial", "catalogue"},
+    {"trial", "catalogue", "compiler"},
     {"arrivals"},
     {"survey"},
     {"keeper"},
     {"web", "packing", "platforms"},
-    {"settings", "framing", "board", "answer", "gunicorn_check"},
-    {"connection"},
+    {"settings", "framing", "board", "heads", "cheap", "gunicorn_check"},
+    {"connection", "answer"},
     {"commands"},
     {"command_line"},
     {"__init__"},
@@ -85,7 +85,7 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
 
 
 CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today")}
-DATES = {"packing", "logs", "commands"}
+DATES = {"answer", "packing", "logs", "commands"}
 """Rooms that write down the date; none of them measures a time by it."""
 
 
@@ -145,7 +145,9 @@ def test_a_worker_never_imports_what_only_commands_need() -> None:
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(json.loads(child.stdout.splitlines()[-1]))
     assert not {
-        name for name in loaded if name.startswith(("service.commands", "service.packing", "service.platforms"))
+        name
+        for name in loaded
+        if name.startswith(("service.commands", "service.compiler", "service.packing", "service.platforms"))
     }
     assert not loaded & {"onnxruntime", "skops", "yaml"}
 
@@ -199,4 +201,4 @@ def test_demo_script_trains_the_committed_model() -> None:
     finally:
         sys.path.pop(0)
     manifest = read_manifest("penguins/1", (ROOT / "models/penguins/1/manifest.json").read_bytes())
-    Predictor(manifest, RUNTIMES["joblib"].bind(train(), manifest.signature, manifest.artifacts[0].layout)).replay()
+    Predictor(manifest, RUNTIMES["joblib"].bind(train(), manifest.signature, manifest.artifacts[-1].layout)).replay()

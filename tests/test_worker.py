@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import selectors
 import signal
 import socket
@@ -23,24 +25,29 @@ from tests.bad_requests import one
 from tests.conftest import PENGUIN, ROOT
 from tests.faults.shares import await_workers, largest_share
 from tests.faults.witness import witness
+from tests.leaky import LeakySum
 from tests.server import START_LINE, Server, environment, free_port, running, wait_until_loaded
 from tests.slow import SlowSum
 from tests.test_server import pack_into
 
 pytestmark = pytest.mark.slow
 
-SLOW = "/v1/models/slow:predict"
+SLOW, CHEAP, SHAM = (f"/v1/models/{name}:predict" for name in ("slow", "cheap", "sham"))
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with penguins and a slow model."""
+    """Penguins, a slow model, a cheap one, and one that was cheap where it was packed and is slow here."""
     import shutil
 
     folder = tmp_path_factory.mktemp("worker")
     shutil.copytree(ROOT / "models", folder / "models")
     rows = pandas.DataFrame(np.arange(8.0).reshape(4, 2), columns=["a", "b"])
     pack_into(folder, "slow", SlowSum().fit(rows), rows)
+    pack_into(folder, "cheap", LeakySum().fit(rows), rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLOW_S", "0")
+        pack_into(folder, "sham", SlowSum().fit(rows), rows)
     return folder / "models"
 
 
@@ -72,6 +79,7 @@ def test_2_9_slow_clients_hold_no_thread(part: str, server: Server) -> None:
             client.sendall(sent)
         assert server.request("GET", "/livez")[0] == 200
         assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
+        assert server.predict([[1, 2]], SLOW)[1]["predictions"] == [3.0]  # which a thread answers
     finally:
         for client in slow:
             client.close()
@@ -87,6 +95,7 @@ def test_2_9_slow_readers_hold_no_thread(server: Server) -> None:
             client.sendall(request(many))
         status, document = server.predict([PENGUIN])
         assert (status, document.get("predictions")) == (200, ["Adelie"]), document
+        assert server.predict([[1, 2]], SLOW)[1]["predictions"] == [3.0]  # which a thread answers
     finally:
         for client in slow:
             client.close()
@@ -186,6 +195,49 @@ def test_2_14_overload_is_refused_and_probes_answer(models: Path) -> None:
             assert (status, json.loads(document)["type"], headers["Retry-After"]) == (503, "/problems/overloaded", "1")
             assert server.request("GET", "/readyz")[0] == 200
             assert [answer.result()[1]["predictions"] for answer in asked] == [[1.0], [2.0]]
+
+
+def test_cheap_prediction_waits_for_no_thread(models: Path) -> None:
+    """With every thread busy and the queue full, a cheap model answers; not a large body, nor one that may be large."""
+    many = json.dumps({"instances": [[1, 2]] * 4000}).encode()
+    zipped = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    settings = {"ANYPORT_THREADS": "1", "ANYPORT_QUEUE": "0", "ANYPORT_GZIP_REQUESTS": "true", "SLOW_S": "5"}
+    with running(models, WEB_CONCURRENCY="1", **settings) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.predict, [[1, 2]], SLOW)
+        time.sleep(0.7)
+        answers = [
+            server.predict([[1, 2]], CHEAP)[0],
+            server.predict([[1, 2]], CHEAP.replace(":", "/versions/1:"))[0],
+            server.request("POST", CHEAP, many, {"Content-Type": "application/json"})[0],
+            server.request("POST", CHEAP, gzip.compress(many), zipped)[0],
+            server.predict([[1, 2]], SLOW)[0],
+        ]
+        assert (answers, asked.result()[0]) == ([200, 200, 503, 503, 503], 200)
+
+
+def test_pipelined_cheap_predictions_are_answered_in_order(server: Server) -> None:
+    """Hundreds of requests for a cheap model that were sent in one go are answered one after the other."""
+    bodies = [json.dumps({"instances": [[number, 0.5]]}).encode() for number in range(500)]
+    requests = [request(body, path=CHEAP.encode()) for body in bodies[:-1]]
+    with connect(server) as client:
+        client.sendall(b"".join([*requests, request(bodies[-1], b"Connection: close", path=CHEAP.encode())]))
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert [float(found) for found in re.findall(rb'"predictions":\[([0-9.]+)\]', answer)] == [
+        number + 0.5 for number in range(500)
+    ]
+
+
+def test_model_that_is_cheap_no_more_goes_to_a_thread(models: Path) -> None:
+    """A model that was measured to be cheap and is slow here holds the loop up once, and then only a thread."""
+    with running(models, WEB_CONCURRENCY="1", ANYPORT_THREADS="1", ANYPORT_QUEUE="0", SLOW_S="1.5") as server:
+        while not (said := [line["message"] for line in server.lines() if "threads answer" in line["message"]]):
+            assert server.predict([[1, 2]], SHAM)[1]["predictions"] == [3.0]
+        assert len(said) == 1 and said[0].startswith("/v1/models/sham:predict took ")
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(server.predict, [[1, 2]], SHAM)
+            time.sleep(0.5)
+            assert server.predict([[1, 2]], SHAM)[0] == 503  # the one thread has it
+            assert asked.result()[1]["predictions"] == [3.0]
 
 
 @pytest.mark.parametrize(

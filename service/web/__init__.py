@@ -6,6 +6,7 @@ from flask import Flask
 from werkzeug.routing import BaseConverter
 
 from service.web import edge, models, predict, probes
+from service.web.lane import Lane
 from service.web.serving import Serving
 
 __all__ = ["Serving", "init_app"]
@@ -25,3 +26,4 @@ def init_app(app: Flask, serving: Serving) -> None:
     edge.init_app(app)
     for room in (models, predict, probes):
         app.register_blueprint(room.bp)
+    app.wsgi_app = Lane(app.wsgi_app, serving)  # type: ignore[method-assign]  # as Flask's manual has it

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import re
-import time
-import uuid
-from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from service import errors, logs
-from service.protocols import native
+from service import errors
+from service.web.exchange import HEADERS, Answer, Exchange, client_address
 from service.web.serving import serving
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
-PEER = re.compile(r"([0-9.]+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9A-Fa-f:.]+)")
-"""An address as proxies write it, with a port or without."""
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 UNLOGGED = {"probes"}
 """Blueprints whose requests are not logged: balancers ask them every few seconds."""
-
-log = logging.getLogger("service.requests")
 
 
 def init_app(app: Flask) -> None:
@@ -43,12 +28,14 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _surprise)
 
 
+def exchange() -> Exchange:
+    """Return what is known of the current request."""
+    current: Exchange = g.exchange
+    return current
+
+
 def _begin() -> None:
-    g.began = time.perf_counter()
-    wanted = request.headers.get("X-Request-ID", "")
-    g.request_id = wanted if REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
-    logs.REQUEST_ID.set(g.request_id)
-    g.facts = {}
+    g.exchange = Exchange(request.environ)
     if "//" in request.environ.get("PATH_INFO", ""):
         raise errors.NotFound("a path with // is not answered; GET / lists the routes")
     host = request.environ.get("HTTP_HOST")
@@ -59,64 +46,35 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
-    response.headers.setdefault("X-Request-ID", g.request_id)
+    response.headers.setdefault("X-Request-ID", exchange().request_id)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.method == "OPTIONS" and response.status_code == 200:
         response.status_code = 204
         del response.headers["Content-Type"]
     if request.blueprint not in UNLOGGED:
-        _log(response)
+        route = request.url_rule.rule.replace("<segment:", "<") if request.url_rule else "unmatched"
+        client = client_address(request.environ, serving().client_hops)
+        exchange().log(request.method, route, response.status_code, client)
     return response
 
 
 def _end(error: BaseException | None) -> None:
-    logs.REQUEST_ID.set(None)
+    Exchange.end()
 
 
-def _log(response: Response) -> None:
-    route = request.url_rule.rule.replace("<segment:", "<") if request.url_rule else "unmatched"
-    facts: dict[str, Any] = {
-        "method": request.method,
-        "route": route,
-        "status": response.status_code,
-        "client": client_address(serving().client_hops),
-        "milliseconds": round((time.perf_counter() - g.began) * 1000, 3),
-    }
-    log.info("%s %s %d", request.method[:16], route, response.status_code, extra={"facts": facts | g.facts})
-
-
-def client_address(hops: int) -> str:
-    """Return the address of whoever sent the request: what the last proxy that is trusted says, else who connected.
-
-    Only the last `hops` items of X-Forwarded-For were written by proxies of ours; what stands before them, a client may
-    have made up. Azure's front end writes a port too.
-    """
-    items = request.headers.get("X-Forwarded-For", "").split(",")
-    if 0 < hops <= len(items):
-        item = items[-hops].strip()
-        found = PEER.fullmatch(item)
-        try:
-            return str(ipaddress.ip_address(found[found.lastindex or 0] if found else item))
-        except ValueError:
-            pass  # no proxy writes this
-    return request.remote_addr or ""
+def respond(answer: Answer) -> Response:
+    """Make Flask's response of an answer."""
+    return Response(answer.body, answer.status, answer.headers, content_type=answer.content_type)
 
 
 def problem(error: errors.ServiceError) -> Response:
     """Answer with a problem document."""
-    g.facts["problem"] = error.code
-    body = native.encode_error(error, g.request_id)
-    return Response(body, error.status, content_type=native.ERROR_TYPE)
+    return respond(exchange().problem(error))
 
 
 def _answer(error: errors.ServiceError) -> Response:
-    if isinstance(error, errors.PackageError) or error.status >= 500:
-        log.warning("%s: %s", error.code, error.detail)
-    response = problem(error)
-    if error.status == errors.NotReady.status:
-        response.headers["Retry-After"] = "5"
-    return response
+    return respond(exchange().refuse(error))
 
 
 def _translate(error: HTTPException) -> Response:
@@ -134,5 +92,4 @@ def _translate(error: HTTPException) -> Response:
 
 
 def _surprise(error: Exception) -> Response:
-    log.error("unexpected %s", type(error).__name__, exc_info=error)
-    return problem(errors.ServiceError("the service failed on this request; its log says more under the request id"))
+    return respond(exchange().fail(error))

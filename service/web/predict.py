@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
 from service.errors import NotAcceptable, UnknownParameter, shorten
-from service.protocols import PROTOCOLS
+from service.protocols import native
 from service.web.body import read_body
+from service.web.edge import exchange, respond
 from service.web.serving import serving
 
 bp = Blueprint("predict", __name__)
-native = PROTOCOLS["native"]
 
 
 @bp.post("/predict")
@@ -19,16 +19,12 @@ native = PROTOCOLS["native"]
 def predict(name: str | None = None, version: str | None = None) -> Response:
     """Answer a prediction request to the named model, or to the default one."""
     predictor = serving().catalogue().predictor(name, version)
-    manifest = predictor.manifest
-    g.facts |= {"model": manifest.name, "version": manifest.version}
-    content_type = _accepted()
+    exchange().ask(predictor)
+    accepted = _accepted()
     body = read_body(request.environ, serving().max_body_bytes, accept_gzip=serving().accept_gzip)
-    signature = manifest.signature
-    content_type_sent = request.headers.get("Content-Type", "")
-    decoded = native.decode_request(body, content_type_sent, _parameters(), signature, serving().rows_of(signature))
-    g.facts["rows"] = decoded.table.n_rows
-    answer = native.encode_response(predictor.predict(decoded), content_type)
-    return Response(answer, content_type=content_type, headers={"Anyport-Model": manifest.label})
+    content_type = request.headers.get("Content-Type", "")
+    max_rows = serving().rows_of(predictor.manifest.signature)
+    return respond(exchange().predict(predictor, body, content_type, _parameters(), max_rows, accepted))
 
 
 def _accepted() -> str:

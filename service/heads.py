@@ -1,0 +1,136 @@
+"""Plain request heads, read in one look: a strict part of HTTP/1.1, of which gunicorn's parser makes the same environ.
+
+Whatever is not plain is left to gunicorn's parser. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+from gunicorn.http import wsgi
+from gunicorn.http.errors import ConfigurationProblem
+from gunicorn.http.parser import RequestParser
+
+HEAD = re.compile(
+    rb"(GET|HEAD|POST) ((/(?!/)[A-Za-z0-9._~:/-]*)(?:\?([A-Za-z0-9._~=&-]*))?) HTTP/1\.1\r\n"
+    rb"((?:[A-Za-z0-9-]+:[ -~]*\r\n)+)\r\n"
+)
+"""Request line and fields without escapes, tabs, folded lines and underscores, which WSGI could confuse."""
+FIELD = re.compile(r"([^:]+):([^\r]*)\r\n")
+UNUSUAL = {"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE"}
+EMPTY = b"GET / HTTP/1.1\r\n\r\n"
+DEFAULT_LIMIT = 8190
+"""What a line or a field may have for gunicorn where its configuration says nothing.
+
+Source: gunicorn 27.0.1 `gunicorn/http/message.py`, read 2026-11-23.
+"""
+KNOWN_PEERS = 1024
+"""Of how many peers it is remembered whether they are trusted proxies."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request whose head is plain."""
+
+    environ: dict[str, Any]
+    close: bool
+    """Whether the client wants the connection closed."""
+
+
+class Heads:
+    """Reads plain heads under one configuration of gunicorn's."""
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+        limits = (cfg.limit_request_line, cfg.limit_request_field_size, DEFAULT_LIMIT)
+        self._most_bytes = min(limit for limit in limits if limit > 0)  # no line of such a head breaks one
+        self._most_fields = cfg.limit_request_fields
+        headers = cfg.secure_scheme_headers.items()
+        self._secure = {"HTTP_" + name.replace("-", "_"): value for name, value in headers if "_" not in name}
+        self._base = lru_cache(None)(self._make_base)
+        self._trusts = lru_cache(KNOWN_PEERS)(self._look_up)
+
+    def read(self, request: bytes, client: Any, server: Any) -> Request | None:
+        """Read the head of a whole request; None if it is for gunicorn's parser."""
+        found = HEAD.match(request, 0, self._most_bytes)
+        if found is None or not isinstance(client, tuple) or not isinstance(server, tuple):
+            return None
+        fields, body = self._fields(found[5].decode("ascii")), request[found.end() :]
+        if fields is None or not _fits(fields.get("HTTP_CONTENT_LENGTH"), body):
+            return None
+        scheme, base = self._scheme(fields, client), self._base(server)
+        if scheme is None or base is None:
+            return None
+        close = fields.get("HTTP_CONNECTION", "").lower() == "close"
+        method, target, path, query = ((part or b"").decode("ascii") for part in found.groups()[:4])
+        return Request(
+            base
+            | _renamed(fields)
+            | {
+                "REQUEST_METHOD": method,
+                "RAW_URI": target,
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "REMOTE_ADDR": client[0],
+                "REMOTE_PORT": str(client[1]),
+                "wsgi.url_scheme": scheme,
+                "wsgi.input": io.BytesIO(body),
+            },
+            close,
+        )
+
+    def _fields(self, lines: str) -> dict[str, str] | None:
+        """Read the fields by their names in the environ; None if one stands twice, or asks for more than an answer."""
+        listed = FIELD.findall(lines)
+        fields = {"HTTP_" + name.upper().replace("-", "_"): value.strip(" ") for name, value in listed}
+        if not len(fields) == len(listed) <= self._most_fields or not UNUSUAL.isdisjoint(fields):
+            return None
+        return fields if fields.get("HTTP_CONNECTION", "close").lower() in ("close", "keep-alive") else None
+
+    def _scheme(self, fields: dict[str, str], client: tuple[Any, ...]) -> str | None:
+        """Tell http from https by what a trusted proxy says; None if it says several things."""
+        said = [fields[name] == secure for name, secure in self._secure.items() if name in fields]
+        if not said:
+            return "http"
+        if len(said) > 1:
+            return None
+        return "https" if said[0] and self._trusts(client[0]) else "http"
+
+    def _look_up(self, peer: str) -> bool:
+        """Whether a peer is a proxy that gunicorn trusts."""
+        if "*" in self._cfg.forwarded_allow_ips:
+            return True
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._cfg.forwarded_allow_networks())
+
+    def _make_base(self, server: tuple[Any, ...]) -> dict[str, Any] | None:
+        """Have gunicorn make what is the same in every environ of one listener; None if the app is below a path."""
+        parsed = next(RequestParser(self._cfg, iter([EMPTY]), ("", 0)))
+        try:
+            _, environ = wsgi.create(parsed, None, ("", 0), server, self._cfg)
+        except ConfigurationProblem:
+            return None
+        return None if environ["SCRIPT_NAME"] else dict(environ)
+
+
+def _renamed(fields: dict[str, str]) -> dict[str, str]:
+    """Give the two fields their names that CGI had for them before."""
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if f"HTTP_{name}" in fields:
+            fields[name] = fields.pop(f"HTTP_{name}")
+    return fields
+
+
+def _fits(declared: str | None, body: bytes) -> bool:
+    """Whether a body has the length that its head declares."""
+    if declared is None:
+        return not body
+    return declared.isdecimal() and len(declared) < 16 and int(declared) == len(body)

@@ -1,0 +1,132 @@
+"""One request and what is told of it: its id, its facts for the log, and what every answer carries.
+
+Both ways to an answer use it, Flask's (`edge`) and the lane's. It knows WSGI's environ and no Flask.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from service import errors, logs
+from service.predictor import Predictor
+from service.protocols import native
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+PEER = re.compile(r"([0-9.]+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9A-Fa-f:.]+)")
+"""An address as proxies write it, with a port or without."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+log = logging.getLogger("service.requests")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request is answered with, before the headers that every answer carries."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Exchange:
+    """One request on its way to its answer."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.began = time.perf_counter()
+        wanted = environ.get("HTTP_X_REQUEST_ID", "")
+        self.request_id: str = wanted if REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+        self.facts: dict[str, Any] = {}
+        logs.REQUEST_ID.set(self.request_id)
+
+    @staticmethod
+    def end() -> None:
+        """Let what is logged from now on be no part of this request."""
+        logs.REQUEST_ID.set(None)
+
+    def ask(self, predictor: Predictor) -> None:
+        """Note which model is asked."""
+        self.facts |= {"model": predictor.manifest.name, "version": predictor.manifest.version}
+
+    def predict(
+        self,
+        predictor: Predictor,
+        body: bytes,
+        content_type: str,
+        parameters: dict[str, str],
+        max_rows: int,
+        accepted: str,
+    ) -> Answer:
+        """Answer a whole prediction request of the native protocol.
+
+        Args:
+            predictor: The model that it asks.
+            body: Its body.
+            content_type: Its Content-Type header, "" if absent.
+            parameters: The query string's parameters.
+            max_rows: How many rows it may have.
+            accepted: The media type of the answer.
+        """
+        manifest = predictor.manifest
+        decoded = native.decode_request(body, content_type, parameters, manifest.signature, max_rows)
+        self.facts["rows"] = decoded.table.n_rows
+        answer = native.encode_response(predictor.predict(decoded), accepted)
+        return Answer(answer, accepted, headers={"Anyport-Model": manifest.label})
+
+    def problem(self, error: errors.ServiceError) -> Answer:
+        """Answer with a problem document."""
+        self.facts["problem"] = error.code
+        return Answer(native.encode_error(error, self.request_id), native.ERROR_TYPE, error.status)
+
+    def refuse(self, error: errors.ServiceError) -> Answer:
+        """Answer an error of ours that was raised on the way."""
+        if isinstance(error, errors.PackageError) or error.status >= 500:
+            log.warning("%s: %s", error.code, error.detail)
+        answer = self.problem(error)
+        if error.status == errors.NotReady.status:
+            answer.headers["Retry-After"] = "5"
+        return answer
+
+    def fail(self, error: Exception) -> Answer:
+        """Answer an error that nobody has foreseen; only the log tells what it was."""
+        log.error("unexpected %s", type(error).__name__, exc_info=error)
+        detail = "the service failed on this request; its log says more under the request id"
+        return self.problem(errors.ServiceError(detail))
+
+    def log(self, method: str, route: str, status: int, client: str) -> None:
+        """Write the one line that the log has of this request."""
+        facts = {
+            "method": method,
+            "route": route,
+            "status": status,
+            "client": client,
+            "milliseconds": round((time.perf_counter() - self.began) * 1000, 3),
+        }
+        log.info("%s %s %d", method[:16], route, status, extra={"facts": facts | self.facts})
+
+
+def client_address(environ: dict[str, Any], hops: int) -> str:
+    """Return the address of whoever sent the request: what the last proxy that is trusted says, else who connected.
+
+    Only the last `hops` items of X-Forwarded-For were written by proxies of ours; what stands before them, a client may
+    have made up. Azure's front end writes a port too.
+    """
+    items = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if 0 < hops <= len(items):
+        item = items[-hops].strip()
+        found = PEER.fullmatch(item)
+        try:
+            return str(ipaddress.ip_address(found[found.lastindex or 0] if found else item))
+        except ValueError:
+            pass  # no proxy writes this
+    return environ.get("REMOTE_ADDR") or ""

@@ -1,0 +1,106 @@
+"""The fast lane: plain prediction requests from WSGI's environ to bytes, without Flask's machinery around them.
+
+It reads, predicts, answers and logs by the very functions that the Flask route uses. Whatever it does not know for
+plain goes on to Flask with its body unread. So what is to hold for predictions belongs into those functions: a
+`before_request` of Flask's would not see them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from werkzeug.http import HTTP_STATUS_CODES
+
+from service.catalogue import Catalogue
+from service.errors import ServiceError
+from service.web.body import read_body
+from service.web.exchange import HEADERS, Answer, Exchange, client_address
+from service.web.serving import Serving
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+PATH = re.compile(r"/predict|/v1/models/([A-Za-z0-9_-]+)(?:/versions/([A-Za-z0-9._-]+))?:predict")
+ROUTES = ("/predict", "/v1/models/<name>:predict", "/v1/models/<name>/versions/<version>:predict")
+"""What the log calls a path, by the number of names in it."""
+HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*(:[0-9]{1,5})?")
+"""Hosts that Werkzeug, which makes IDNA of them, takes as well as we do."""
+JSON = "application/json"
+ACCEPTED = {"": JSON, "*/*": JSON, JSON: JSON, "text/csv": "text/csv"}
+QUERIES = {"": {}, "probabilities=true": {"probabilities": "true"}, "probabilities=false": {"probabilities": "false"}}
+UNUSUAL = {"HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE"}
+"""Fields that ask for more than a plain answer to a plain body."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a plain request asks for."""
+
+    route: str
+    name: str | None
+    version: str | None
+    parameters: dict[str, str]
+    accepted: str
+
+
+def read_plain(environ: dict[str, Any]) -> Plain | None:
+    """Read the head of a prediction request; None if anything about it is not plain."""
+    path = PATH.fullmatch(environ.get("PATH_INFO", ""))
+    if path is None or environ["REQUEST_METHOD"] != "POST" or environ.get("SCRIPT_NAME"):
+        return None
+    parameters = QUERIES.get(environ.get("QUERY_STRING", ""))
+    accepted = ACCEPTED.get(environ.get("HTTP_ACCEPT", ""))
+    if parameters is None or accepted is None or not HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        return None
+    if not UNUSUAL.isdisjoint(environ):
+        return None
+    return Plain(ROUTES[path.lastindex or 0], path[1], path[2], parameters, accepted)
+
+
+class Lane:
+    """WSGI middleware that answers plain prediction requests itself."""
+
+    def __init__(self, flask: Application, serving: Serving) -> None:
+        self.flask = flask
+        self._serving = serving
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a plain prediction request here, and have Flask answer any other."""
+        plain = read_plain(environ)
+        catalogue = None if plain is None else self._serving.keeper.peek()
+        if plain is None or catalogue is None:  # Flask waits for the models
+            return self.flask(environ, start_response)
+        exchange = Exchange(environ)
+        try:
+            answer = self._answer(exchange, plain, catalogue, environ)
+            exchange.log("POST", plain.route, answer.status, client_address(environ, self._serving.client_hops))
+        finally:
+            exchange.end()
+        start_response(f"{answer.status} {HTTP_STATUS_CODES[answer.status].upper()}", headers_of(answer, exchange))
+        return [answer.body]
+
+    def _answer(self, exchange: Exchange, plain: Plain, catalogue: Catalogue, environ: dict[str, Any]) -> Answer:
+        try:
+            predictor = catalogue.predictor(plain.name, plain.version)
+            exchange.ask(predictor)
+            body = read_body(environ, self._serving.max_body_bytes, accept_gzip=False)
+            content_type = environ.get("CONTENT_TYPE", "")
+            max_rows = self._serving.rows_of(predictor.manifest.signature)
+            return exchange.predict(predictor, body, content_type, plain.parameters, max_rows, plain.accepted)
+        except ServiceError as error:
+            return exchange.refuse(error)
+        except Exception as error:
+            return exchange.fail(error)
+
+
+def headers_of(answer: Answer, exchange: Exchange) -> list[tuple[str, str]]:
+    """Every header of an answer, in the order that Flask sends them."""
+    return [
+        *answer.headers.items(),
+        ("Content-Type", answer.content_type),
+        ("Content-Length", str(len(answer.body))),
+        ("X-Request-ID", exchange.request_id),
+        *HEADERS.items(),
+    ]
