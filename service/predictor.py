@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from service.batching import Batches, pays, rows_of, rows_together
 from service.errors import GoldenMismatch, NonFinitePrediction, PackageError, PredictionError, ServiceError
 from service.manifest import Manifest
 from service.runtimes import Outputs, Policy, Runtime
@@ -18,6 +19,8 @@ from service.table import Column, PredictRequest, PredictResponse, Table, table_
 
 BLOCK_ROWS = 2000
 """Rows that a model scores at once. A pipeline may make thousands of numbers of each."""
+Score = Callable[[Table, bool], Outputs]
+"""Predicts a table, with probabilities where wanted."""
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ class Predictor:
     def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
         self.manifest = manifest
         self._runtime = runtime
+        self._batches: Batches | None = None
 
     def predict(self, request: PredictRequest) -> PredictResponse:
         """Predict every row of the request's table, in its order.
@@ -36,7 +40,10 @@ class Predictor:
             PredictionError: If the model raises, or answers with another number of rows.
             NonFinitePrediction: If any number of the answer is NaN or infinite.
         """
-        outputs = self._run(request.table, request.probabilities)
+        return self._respond(request, self._score if self._batches is None else self._batches.score)
+
+    def _respond(self, request: PredictRequest, score: Score) -> PredictResponse:
+        outputs = _run(score, request.table, request.probabilities)
         _check_finite(outputs, self.manifest.label)
         return PredictResponse(
             self.manifest.name,
@@ -55,8 +62,8 @@ class Predictor:
         golden = self.manifest.golden
         label = self.manifest.label
         try:
-            table = table_from_rows(self.manifest.signature, [list(row) for row in golden.rows])
-            response = self.predict(PredictRequest(table, golden.probabilities is not None))
+            table = self._golden_table()
+            response = self._respond(PredictRequest(table, golden.probabilities is not None), self._score)
         except ServiceError as error:
             raise GoldenMismatch(
                 f"{label}: the golden rows cannot be answered ({error.code}); pack it again"
@@ -70,17 +77,31 @@ class Predictor:
                 "as they were, or pack the model again"
             )
 
-    def _run(self, table: Table, probabilities: bool) -> Outputs:
-        """Score the table in blocks, so that what the model makes of its rows on the way stays small."""
-        starts = range(0, max(table.n_rows, 1), BLOCK_ROWS)
-        blocks = [self._score(table.rows(start, start + BLOCK_ROWS), probabilities) for start in starts]
-        if len(blocks) == 1:
-            return blocks[0]
-        shares = zip(*(block.probabilities or () for block in blocks), strict=True)
-        return Outputs(
-            np.concatenate([block.predictions for block in blocks]),
-            tuple(map(np.concatenate, shares)) if probabilities else None,
-        )
+    def batch_where_right(self) -> None:
+        """From now on predict requests that meet together, if that pays and changes no answer."""
+        cost, signature = self.manifest.cost, self.manifest.signature
+        if not pays(cost):
+            return
+        if self._is_row_wise():
+            self._batches = Batches(self._score, signature, rows_together(cost, BLOCK_ROWS))
+        else:
+            log.info("%s answers a row otherwise among others; requests are not joined", self.manifest.label)
+
+    def _is_row_wise(self) -> bool:
+        """Whether the golden rows are answered alike, to the last bit, together and one by one.
+
+        A linear model's may not be: BLAS adds up in another order where there are more rows.
+        """
+        table, probabilities = self._golden_table(), self.manifest.signature.has_probabilities
+        try:
+            together = self._score(table, probabilities)
+            alone = (self._score(table.rows(row, row + 1), probabilities) for row in range(table.n_rows))
+            return all(_digits(one) == _digits(rows_of(together, row, row + 1)) for row, one in enumerate(alone))
+        except PredictionError:  # the log has it
+            return False
+
+    def _golden_table(self) -> Table:
+        return table_from_rows(self.manifest.signature, [list(row) for row in self.manifest.golden.rows])
 
     def _score(self, table: Table, probabilities: bool) -> Outputs:
         try:
@@ -113,12 +134,30 @@ def open_predictor(store: Store, manifest: Manifest, policy: Policy) -> Predicto
         try:
             predictor = Predictor(manifest, store.open(manifest, policy, artifact))
             predictor.replay()
+            predictor.batch_where_right()
         except PackageError as error:
             log.warning("%s as %s is not served: %s", manifest.label, artifact.file, error.detail)
             errors.append(error)
         else:
             return predictor
     raise errors[0]
+
+
+def _run(score: Score, table: Table, probabilities: bool) -> Outputs:
+    """Score a table in blocks: what the model makes of its rows on the way stays small, and others get their turn."""
+    if table.n_rows <= BLOCK_ROWS:
+        return score(table, probabilities)
+    blocks = [score(table.rows(at, at + BLOCK_ROWS), probabilities) for at in range(0, table.n_rows, BLOCK_ROWS)]
+    shares = zip(*(block.probabilities or () for block in blocks), strict=True)
+    return Outputs(
+        np.concatenate([block.predictions for block in blocks]),
+        tuple(map(np.concatenate, shares)) if probabilities else None,
+    )
+
+
+def _digits(outputs: Outputs) -> str:
+    """Everything that tells two answers apart."""
+    return repr([column.tolist() for column in (outputs.predictions, *(outputs.probabilities or ()))])
 
 
 def _check_finite(outputs: Outputs, label: str) -> None:

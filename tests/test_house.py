@@ -21,7 +21,7 @@ ORDER = [
     {"signature"},
     {"manifest", "table"},
     {"runtimes", "protocols", "capacity"},
-    {"store"},
+    {"store", "batching"},
     {"predictor"},
     {"trial", "catalogue", "compiler"},
     {"arrivals"},

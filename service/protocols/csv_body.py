@@ -14,8 +14,9 @@ from typing import Any
 
 from service.errors import InvalidCsv, MissingFeature, TooManyRows, UnknownFeature, shorten
 from service.protocols.guard import check_csv
+from service.protocols.numerals import tokens
 from service.signature import Feature, Signature
-from service.table import PredictResponse, Table, check_size, table_from_columns
+from service.table import Column, PredictResponse, Table, check_size, table_from_columns
 
 FLOAT = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
@@ -25,6 +26,8 @@ MAX_LISTED = 10
 csv.field_size_limit(2**31 - 1)  # a long text is a text; the body itself is bounded
 MAX_INTEGER_DIGITS = 40
 """More digits are beyond 64 bits anyway, and reading them takes time that grows with the square of their number."""
+UNPLAIN = re.compile('[,"\n]')
+"""What the csv module quotes a text for, but for carriage returns, which are left to it."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -105,15 +108,55 @@ def _whole_number(text: str) -> int | float:
 
 def write_csv(response: PredictResponse, *, header: bool = True) -> bytes:
     """Encode predictions as CSV: one column an output, then one a class where there are probabilities."""
+    names = _names(response)
+    plain = _plain_rows(response, names)
+    if plain is None:
+        return _write_cells([names] * header + _rows_of_cells(response))
+    return b"\n".join([*[",".join(map(_spell, names)).encode()] * header, *plain, b""])
+
+
+def _names(response: PredictResponse) -> list[str]:
     names = [output.name for output in response.signature.outputs]
-    rows: Any = response.predictions.reshape(len(response.predictions), -1).tolist()
-    if response.probabilities is not None:
-        names += probability_names(response)
-        shares = zip(*(output.tolist() for output in response.probabilities), strict=True)
-        rows = [
-            row + [share for output in outputs for share in output] for row, outputs in zip(rows, shares, strict=True)
-        ]
-    lines = [[_safe(cell) for cell in row] for row in ([names] if header else []) + rows]
+    return names if response.probabilities is None else names + probability_names(response)
+
+
+def _plain_rows(response: PredictResponse, names: list[str]) -> Iterable[bytes] | None:
+    """Return the rows of an answer whose numbers and texts need no csv module; None for others."""
+    if "" in names or "\r" in "".join(names):
+        return None
+    columns = [_labels(response.predictions) or tokens(response.predictions)]
+    columns += map(tokens, response.probabilities or ())
+    if None in columns:
+        return None
+    return map(b",".join, zip(*columns, strict=True)) if len(columns) > 1 else columns[0]
+
+
+def _labels(predictions: Column) -> list[bytes] | None:
+    """Return text predictions as cells, each different text spelt once."""
+    if predictions.dtype.kind not in "OU" or predictions.ndim > 1:
+        return None
+    labels = predictions.tolist()
+    if {*map(type, labels)} != {str}:
+        return None
+    spelt = {label: _spell(label).encode() for label in set(labels)}
+    return None if "" in spelt or "\r" in "".join(spelt) else [spelt[label] for label in labels]
+
+
+def _spell(text: str) -> str:
+    text = _safe(text)
+    return '"' + text.replace('"', '""') + '"' if UNPLAIN.search(text) else text
+
+
+def _rows_of_cells(response: PredictResponse) -> list[list[Any]]:
+    rows: list[list[Any]] = response.predictions.reshape(len(response.predictions), -1).tolist()
+    if response.probabilities is None:
+        return rows
+    shares = zip(*(output.tolist() for output in response.probabilities), strict=True)
+    return [row + [share for output in outputs for share in output] for row, outputs in zip(rows, shares, strict=True)]
+
+
+def _write_cells(rows: list[list[Any]]) -> bytes:
+    lines = [[_safe(cell) for cell in row] for row in rows]
     # The csv module would not quote a lone carriage return, and every reader would take it for the end of a row.
     returns = any(isinstance(cell, str) and "\r" in cell for line in lines for cell in line)
     target = io.StringIO(newline="")

@@ -8,6 +8,8 @@ from typing import Any
 
 from service.errors import DuplicateKey, InvalidJson, NumberOutOfRange, shorten
 
+ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def read_json(body: bytes) -> Any:
     """Parse a JSON document.
@@ -35,7 +37,7 @@ def read_json(body: bytes) -> Any:
 
 def write_json(document: Any) -> bytes:
     """Encode a document as ASCII JSON with a final newline; NaN and infinity are refused."""
-    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    return ENCODER.encode(document).encode("ascii") + b"\n"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ tensorflow.org/tfx/serving/api_rest, read 2026-11-22. Errors are RFC 9457 proble
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+from msgspec import Raw
 
 from service.errors import (
     Fault,
@@ -23,9 +26,19 @@ from service.errors import (
 from service.protocols.csv_body import read_csv, write_csv
 from service.protocols.guard import check_json
 from service.protocols.json_body import read_json, write_json
+from service.protocols.numerals import encode_ascii, numerals
+from service.protocols.typed_csv import TypedCsv
 from service.protocols.typed_json import TypedJson
 from service.signature import Signature
-from service.table import PredictRequest, PredictResponse, Table, check_size, table_from_columns, table_from_rows
+from service.table import (
+    Column,
+    PredictRequest,
+    PredictResponse,
+    Table,
+    check_size,
+    table_from_columns,
+    table_from_rows,
+)
 
 REQUEST_TYPES = ("application/json", "text/csv")
 RESPONSE_TYPES = ("application/json", "text/csv")
@@ -54,7 +67,7 @@ def decode_request(
     """
     wanted = {name: _switch(name, value) for name, value in parameters.items()}
     if _media_type(content_type) == "text/csv":
-        table = read_csv(body, signature, max_rows)
+        table = signature.once(TypedCsv).read(body, max_rows) or read_csv(body, signature, max_rows)
     else:
         table, said = _read_json(body, signature, max_rows)
         for name, value in said.items():
@@ -68,16 +81,41 @@ def encode_response(response: PredictResponse, content_type: str) -> bytes:
     """Write a prediction response as JSON or CSV."""
     if content_type == "text/csv":
         return write_csv(response)
-    document: dict[str, Any] = {"predictions": response.predictions.tolist()}
-    outputs = response.signature.outputs
+    arrays = (response.predictions, *(response.probabilities or ()))
+    values = [_plain(array) for array in arrays]
+    if None not in values:
+        classes = None if response.probabilities is None else response.signature.once(_written_classes)
+        body = encode_ascii(_answer(response, classes, *values))
+        if body is not None:
+            return body
+    return write_json(_answer(response, _classes(response.signature), *(array.tolist() for array in arrays)))
+
+
+def _plain(array: Column) -> list[Any] | None:
+    """Return an array as lists which msgspec and json write alike; None where that is not sure."""
+    if array.dtype.kind not in "OU":
+        return numerals(array)
+    values: list[Any] = array.tolist()
+    return values if {*map(type, values)} == {str} else None
+
+
+def _answer(response: PredictResponse, classes: Any, predictions: Any, *shares: Any) -> dict[str, Any]:
+    document: dict[str, Any] = {"predictions": predictions}
     if response.signature.multi_output:
-        document["outputs"] = [output.name for output in outputs]
+        document["outputs"] = [output.name for output in response.signature.outputs]
     if response.probabilities is not None:
-        shares = [output.tolist() for output in response.probabilities]
-        several = len(shares) > 1
-        document["probabilities"] = [list(row) for row in zip(*shares, strict=True)] if several else shares[0]
-        document["classes"] = [output.classes for output in outputs] if several else outputs[0].classes
-    return write_json(document | {"model": response.model, "version": response.version})
+        document["probabilities"] = [list(row) for row in zip(*shares, strict=True)] if len(shares) > 1 else shares[0]
+        document["classes"] = classes
+    return document | {"model": response.model, "version": response.version}
+
+
+def _classes(signature: Signature) -> Any:
+    classes = [output.classes for output in signature.outputs]
+    return classes if len(classes) > 1 else classes[0]
+
+
+def _written_classes(signature: Signature) -> Raw:
+    return Raw(write_json(_classes(signature)).rstrip())
 
 
 def encode_error(error: ServiceError, request_id: str) -> bytes:
@@ -117,6 +155,7 @@ def decode_response(body: bytes) -> list[Any]:
     return predictions
 
 
+@lru_cache(maxsize=32)
 def _media_type(content_type: str) -> str:
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     for parameter in parameters:
@@ -133,7 +172,8 @@ def _media_type(content_type: str) -> str:
 
 def _read_json(body: bytes, signature: Signature, max_rows: int) -> tuple[Table, dict[str, bool]]:
     """Read a JSON body fast where it is right, else exactly, which words everything that is wrong with it."""
-    check_json(body, signature, max_rows)
+    if len(body) > max_rows:  # fewer bytes hold fewer values
+        check_json(body, signature, max_rows)
     typed = signature.once(TypedJson).read(body, max_rows)
     if typed is not None:
         return typed

@@ -19,7 +19,7 @@ from msgspec.structs import astuple
 
 from service.protocols.guard import count
 from service.signature import INT64_MAX, INT64_MIN, TEXTS, Feature, Signature, magnitude
-from service.table import Column, Faults, Table, check_column
+from service.table import Faults, Table, check_column
 
 ESCAPED_COLON = b"\\u003"
 UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
@@ -48,6 +48,8 @@ class TypedJson:
             return  # msgspec takes no such names
         cells: list[Any] = [_cell_type(feature) for feature in signature.features]
         self._signature = signature
+        self._colons = sum(1 + name.count(":") for name in signature.names)
+        self._optional = [index for index, feature in enumerate(signature.features) if not feature.required]
         self._row = _struct("Row", signature, cells)
         self._inputs = _struct("Inputs", signature, [GenericAlias(list, cell) for cell in cells])
         row: Any = self._row | GenericAlias(tuple, tuple(cells))
@@ -83,11 +85,11 @@ class TypedJson:
         if kinds == {tuple}:
             return Sent(list(zip(*rows, strict=True)), len(rows), 0)
         columns: list[Sequence[Any]] = list(zip(*map(astuple, rows), strict=True))
-        colons = 0
-        for index, feature in enumerate(self._signature.features):
-            absent = 0 if feature.required else columns[index].count(UNSET)
-            colons += (len(rows) - absent) * (1 + feature.name.count(":"))
+        colons = len(rows) * self._colons
+        for index in self._optional:
+            absent = columns[index].count(UNSET)
             if absent:
+                colons -= absent * (1 + self._signature.features[index].name.count(":"))
                 columns[index] = [None if cell is UNSET else cell for cell in columns[index]]
         return Sent(columns, len(rows), colons)
 
@@ -140,19 +142,20 @@ def _has_colons(body: bytes, colons: int, signature: Signature, columns: Sequenc
 
 
 def _table(signature: Signature, sent: Sent) -> Table | None:
-    faults = Faults()
-    pairs = zip(signature.features, sent.columns, strict=True)
-    columns = {feature.name: _column(feature, cells, faults) for feature, cells in pairs}
+    faults, columns = Faults(), {}
+    for (name, dtype, feature), cells in zip(signature.once(_dtypes), sent.columns, strict=True):
+        columns[name] = check_column(feature, cells, faults) if dtype is None else np.array(cells, dtype)
     return None if faults.total else Table(columns, sent.n_rows)
 
 
-def _column(feature: Feature, cells: Sequence[Any], faults: Faults) -> Column:
-    """Make the array of cells whose types are right; what msgspec cannot check is checked here."""
-    if feature.dtype in ("datetime", "datetime-string") or (feature.closed and feature.dtype.startswith("float")):
-        return check_column(feature, cells, faults)
+def _dtypes(signature: Signature) -> list[tuple[str, np.dtype[Any] | None, Feature]]:
+    """Return name and feature of every column, between them the dtype of those whose cells are sure to be right."""
+    return [(feature.name, _dtype(feature), feature) for feature in signature.features]
+
+
+def _dtype(feature: Feature) -> np.dtype[Any] | None:
     if feature.dtype in ("float64", "float32"):
-        return np.array(cells, dtype=feature.dtype)  # None becomes NaN
-    as_objects = feature.takes_null or feature.dtype in TEXTS
-    column: Column = np.empty(len(cells), dtype=object if as_objects else feature.dtype)
-    column[:] = cells
-    return column
+        return None if feature.closed else np.dtype(feature.dtype)  # null becomes NaN
+    if feature.dtype in ("datetime", "datetime-string"):
+        return None
+    return np.dtype(object if feature.takes_null or feature.dtype == "string" else feature.dtype)

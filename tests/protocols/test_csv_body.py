@@ -23,6 +23,7 @@ from service.errors import (
     TooManyRows,
     UnknownFeature,
 )
+from service.protocols import csv_body
 from service.protocols.csv_body import open_csv, parse_cell, read_csv, write_csv
 from service.signature import INT64_MAX, INT64_MIN, Dtype, Feature, Output, Signature
 from service.table import PredictResponse, table_from_rows
@@ -512,3 +513,60 @@ def test_csv_escapes_formulas_in_the_header() -> None:
     """Names of outputs and classes are text cells too."""
     outputs = (Output(name="=1+1", dtype="string", classes=("a",)),)
     assert write_csv(response(["a"], outputs, (np.array([[1.0]]),))).startswith(b"'=1+1,probability_a\n")
+
+
+LABELS = st.text(st.sampled_from("ab,;\"\r\n é'=+-@\t 1") | st.characters(exclude_categories=["Cs"]), max_size=4)
+SHARES = st.floats(0, 1) | st.floats(allow_nan=False) | st.sampled_from([0.0, 1.0, 1e-5, 1e16, math.nan])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> PredictResponse:
+    """An answer of any kind: labels or numbers, of one output or two, with or without probabilities."""
+    n_rows = draw(st.integers(1, 4))
+    kinds = {
+        "text": LABELS,
+        "object": LABELS | st.none() | st.booleans() | st.integers(-5, 5) | SHARES,
+        "float64": SHARES,
+        "float32": st.floats(width=32),
+        "int64": st.integers(INT64_MIN, INT64_MAX),
+        "bool": st.booleans(),
+    }
+    kind = draw(st.sampled_from(list(kinds)))
+    classes = draw(st.none() | st.lists(LABELS | st.integers(0, 3), min_size=1, max_size=3).map(tuple))
+    names = draw(st.lists(LABELS.filter(bool), min_size=1, max_size=2))
+    outputs = tuple(Output(name=name, dtype="float64", classes=classes) for name in names)
+    shape = n_rows if len(outputs) == 1 and draw(st.booleans()) else (n_rows, len(outputs))
+    size = n_rows * (1 if isinstance(shape, int) else len(outputs))
+    cells = draw(st.lists(kinds[kind], min_size=size, max_size=size))
+    predictions = np.array(cells, None if kind == "text" else kind).reshape(shape)
+    if classes is None or draw(st.booleans()):
+        return response(predictions, outputs)
+    shares = np.array(draw(st.lists(SHARES, min_size=n_rows * len(classes), max_size=n_rows * len(classes))))
+    return response(predictions, outputs, (shares.reshape(n_rows, len(classes)),) * len(outputs))
+
+
+@PROPERTY
+@given(answers(), st.booleans())
+def test_csv_is_what_the_csv_module_writes(answer: PredictResponse, header: bool) -> None:
+    """An answer of any kind is, byte for byte, what the csv module writes of its cells."""
+    found = write_csv(answer, header=header)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_body, "_plain_rows", lambda *_: None)
+        assert found == write_csv(answer, header=header)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        response(["a,b", "é"], (OUTPUT,)),
+        response(np.array(["a", '"'], object), (OUTPUT,), (np.array([[0.5], [1e-9]]),)),
+        response([0.5, -2.0], (OUTPUT,)),
+        response([1, 2], (OUTPUT,)),
+        response([True, False], (OUTPUT,)),
+        response([[0.5, 1.5], [2.5, 3.5]], (OUTPUT, OUTPUT)),
+    ],
+    ids=["text", "objects", "floats", "integers", "booleans", "several"],
+)
+def test_csv_of_usual_answers_needs_no_csv_module(answer: PredictResponse) -> None:
+    """Labels and numbers, with or without probabilities, are written a column at a time."""
+    assert csv_body._plain_rows(answer, ["y"]) is not None

@@ -412,6 +412,63 @@ def test_native_writes_csv() -> None:
     assert answer == b"town,probability_Oslo,probability_Rome\nOslo,0.75,0.25\n"
 
 
+NAMES = st.text(st.characters(max_codepoint=0x7F) | st.characters(exclude_categories=["Cs"]), max_size=4)
+LABELS = NAMES | st.text(st.characters(), max_size=4)
+SHARES = st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1e-5, 1e16])
+PREDICTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "text": LABELS,
+    "object": LABELS | st.none() | st.booleans() | st.integers() | SHARES,
+    "float64": SHARES,
+    "float32": st.floats(width=32, allow_nan=False, allow_infinity=False),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "bool": st.booleans(),
+}
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> PredictResponse:
+    """An answer of any kind: labels or numbers, of one output or two, with or without probabilities."""
+    n_rows, several = draw(st.integers(1, 4)), draw(st.booleans())
+    kind = draw(st.sampled_from(list(PREDICTIONS)))
+    labels = draw(st.none() | st.lists(NAMES | st.booleans() | SHARES, min_size=1, max_size=3).map(tuple))
+    outputs = tuple(Output(name=draw(NAMES.filter(bool)), dtype="string", classes=labels) for _ in range(1 + several))
+    size = n_rows * len(outputs)
+    cells = draw(st.lists(PREDICTIONS[kind], min_size=size, max_size=size))
+    predictions = np.array(cells, None if kind == "text" else kind).reshape((n_rows, 2) if several else n_rows)
+    if labels is None or draw(st.booleans()):
+        return response(outputs, predictions)
+    shares = np.array(draw(st.lists(SHARES, min_size=n_rows * len(labels), max_size=n_rows * len(labels))))
+    return response(outputs, predictions, *[shares.reshape(n_rows, len(labels))] * len(outputs))
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+@given(answers())
+def test_native_answer_is_what_json_writes(answer: PredictResponse) -> None:
+    """An answer of any kind is, byte for byte, what the standard library writes of the same document."""
+    arrays = [answer.predictions, *(answer.probabilities or ())]
+    plain = native._answer(answer, native._classes(answer.signature), *(array.tolist() for array in arrays))
+    expected = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    assert native.encode_response(answer, "application/json") == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        response((ONE,), ["Oslo", "Rome"], [[0.75, 0.25], [1e-9, 1.0]]),
+        response((ONE,), np.array(["Oslo"], object)),
+        response((TWO,), [1, 2]),
+        response((NUMBER,), [0.5, -1e-9]),
+        response((NUMBER, NUMBER), [[0.5, 1.5]]),
+    ],
+    ids=["text", "objects", "integers", "floats", "several"],
+)
+def test_native_writes_usual_answers_at_once(answer: PredictResponse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels and numbers, with or without probabilities, never go through the standard library's encoder."""
+    answer.signature.once(native._written_classes)
+    monkeypatch.delattr(native, "write_json")
+    assert json.loads(native.encode_response(answer, "application/json"))["predictions"] == answer.predictions.tolist()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_native_writes_no_number_that_is_none(value: float) -> None:
     """NaN and infinity are never written into a JSON answer."""
