@@ -10,21 +10,24 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import gunicorn
 
-from service.errors import ServiceError
-from service.settings import limit_compute_threads, read_settings
+from service.kernel import importing
 
-limit_compute_threads()  # before numpy is imported, here or in a worker: so the next imports stand below it
+with importing():
+    from service.settings import limit_compute_threads, read_settings
 
-from service import capacity  # noqa: E402
-from service.gunicorn_check import check_gunicorn  # noqa: E402
-from service.kernel import settle_objects  # noqa: E402
-from service.logs import log_config  # noqa: E402
-from service.runtimes import RUNTIMES  # noqa: E402
-from service.store import Store  # noqa: E402
-from service.worker import board  # noqa: E402
+    limit_compute_threads()  # before numpy is imported, here or in a worker
+
+    from service import capacity
+    from service.errors import ServiceError
+    from service.gunicorn_check import check_gunicorn
+    from service.logs import log_config
+    from service.runtimes import RUNTIMES
+    from service.store import Store
+    from service.worker import board
 
 try:
     settings = read_settings()
@@ -86,6 +89,9 @@ http_parser = "python"
 accesslog = None
 logconfig_dict = log_config(settings.log_level)
 
+WORKER_MODULES = ("service.web", "service.command_line")
+"""What `create_app` imports and the lines above have not: Flask with all that it brings."""
+
 
 def on_starting(server):
     """Say what was decided, and refuse what cannot work, whatever switched it on."""
@@ -115,16 +121,19 @@ def refuse(reason):
 
 
 def when_ready(server):
-    """Import what the models need, once the port is open: the workers then share those pages and start sooner."""
-    for runtime in sorted({manifest.artifacts[0].runtime for manifest in _manifests()} & set(RUNTIMES)):
-        for module in RUNTIMES[runtime].IMPORTS:
-            try:
+    """Import what every worker needs, once the port is open: the workers then share those pages and start sooner."""
+    with importing():
+        for module in _needed_modules():
+            with suppress(ImportError):  # the worker that needs it says so, with the way to mend it
                 importlib.import_module(module)
-            except ImportError:
-                break  # the worker that needs it says so, with the way to mend it
-    settle_objects()
     # Ctrl-C drains like SIGTERM; a second one ends at once.
     server.handle_int = server.handle_term = lambda: stop(server)
+
+
+def _needed_modules():
+    yield from WORKER_MODULES
+    for runtime in sorted({manifest.artifacts[0].runtime for manifest in _manifests()} & set(RUNTIMES)):
+        yield from RUNTIMES[runtime].IMPORTS
 
 
 def stop(server):

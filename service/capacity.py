@@ -57,8 +57,12 @@ def bodies_mib(memory_mib: float, workers: int, each_mib: float) -> float:
 
 def fitting_workers(cpus: float, memory_mib: float, each_mib: float) -> int:
     """Return how many workers to run: one a processor, but no more than fit into the memory, and at least one."""
-    by_memory = int(memory_mib * MEMORY_SHARE / each_mib)
-    return max(1, min(math.ceil(cpus), by_memory))
+    return max(1, min(math.ceil(cpus), fitting_by_memory(memory_mib, each_mib)))
+
+
+def fitting_by_memory(memory_mib: float, each_mib: float) -> int:
+    """Return how many workers the memory holds with some to spare; 0 if not even one."""
+    return int(memory_mib * MEMORY_SHARE / each_mib)
 
 
 def _machine_bytes(root: Path) -> int:

@@ -1,8 +1,9 @@
 """What gunicorn must be and how it must be set for our worker; checked before the first worker starts.
 
 What we lean on in gunicorn 27: in `service/worker.py` `workers.base.Worker`; in `service/answer.py`
-`http.parser.RequestParser` over an iterable, `http.wsgi.create`, and `http.wsgi.Response` writing to any object with
-`sendall`.
+`http.parser.RequestParser` over an iterable, `http.wsgi.create`, `http.wsgi.Response` writing to any object with
+`sendall`, and what it writes by itself, `SERVER`, `util.hop_headers` and `util.http_date`; in `service/heads.py` that
+`http.wsgi.create` makes the same environ of plain heads.
 """
 
 from __future__ import annotations

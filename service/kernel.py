@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import socket
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ctypes import CDLL, addressof, c_char, create_string_buffer
 from typing import Any
 
@@ -43,6 +44,20 @@ def settle_objects() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Keep the garbage collector away while modules are imported, and have it pass over what they made ever after.
+
+    What they make stays, but it would be looked at again and again: a seventh of the time that a start takes.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def drop_new_connections(listener: Any) -> None:

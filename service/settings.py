@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from service.errors import SettingsError, shorten
 
@@ -21,12 +20,10 @@ DEFAULT_PORT = 8000
 COMPUTE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What the operator decides. Each field is read from the variable of its name in capitals, after `ANYPORT_`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True
-    )
+    model_config = ConfigDict(validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     models_dir: Path = Path(__file__).resolve().parent.parent / "models"
     """Folder of the model packages."""
@@ -49,7 +46,7 @@ class Settings(BaseSettings):
     allow_pickle: bool = True
     """Whether models in joblib and pickle files may be loaded. Loading one runs the code that it holds."""
 
-    skops_trusted: Annotated[tuple[str, ...], NoDecode] = ()
+    skops_trusted: tuple[str, ...] = ()
     """Types, separated by commas, that a skops file may hold beyond those that skops itself trusts."""
 
     version_skew: Literal["refuse", "warn"] = "refuse"
@@ -138,14 +135,15 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Read the environment.
+    """Read the environment; a variable that is set to nothing counts as unset.
 
     Raises:
         SettingsError: If a variable holds an unusable value, or there is no such variable; it names the variable.
     """
     _check_names()
+    found = {field: os.environ[name] for field in Settings.model_fields if (name := _strongest(field))}
     try:
-        return Settings()
+        return Settings.model_validate(found)
     except ValidationError as error:
         raise SettingsError("; ".join(_complaint(fault) for fault in error.errors(include_url=False))) from error
 
@@ -178,9 +176,12 @@ def _check_names() -> None:
             raise SettingsError(f"{shorten(name)} is not a setting{hint} README.md lists them under Settings")
 
 
+def _strongest(field: str) -> str | None:
+    """Return the variable that a field is read from, None if none is set."""
+    return next((name for name in variables(field) if os.environ.get(name)), None)
+
+
 def _complaint(fault: Any) -> str:
-    where = str(fault["loc"][0]) if fault["loc"] else ""  # the field, or the first of its variables
-    spellings = (variables(field) for field in Settings.model_fields if where in (field, *variables(field)))
-    names = next(spellings, (where,))
-    name = next((name for name in names if os.environ.get(name)), names[0])
-    return f"{name}={shorten(repr(fault['input']), 80)} is not usable: {fault['msg']}"
+    where = fault["loc"][0]  # the field, or one of its variables
+    field = next(field for field in Settings.model_fields if where in (field, *variables(field)))
+    return f"{_strongest(field)}={shorten(repr(fault['input']), 80)} is not usable: {fault['msg']}"

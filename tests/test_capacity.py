@@ -14,6 +14,7 @@ from service.capacity import (
     LEAST_BODIES_MIB,
     bodies_mib,
     cpu_limit,
+    fitting_by_memory,
     fitting_workers,
     memory_limit_mib,
     resident_mib,
@@ -177,6 +178,12 @@ def test_worker_holds_every_model_on_the_largest_base(costs: list[Cost], mib: fl
 def test_workers_fit_processors_and_memory(cpus: float, memory_mib: float, each_mib: float, workers: int) -> None:
     """There is one worker a processor, no more than fit into four fifths of the memory, and always one."""
     assert fitting_workers(cpus, memory_mib, each_mib) == workers
+
+
+@pytest.mark.parametrize(("memory_mib", "each_mib", "workers"), [(512, 410, 0), (512, 409, 1), (512, 46.9, 8)])
+def test_memory_holds_as_many_as_fit_into_its_share(memory_mib: float, each_mib: float, workers: int) -> None:
+    """Whoever asks for the memory alone hears how many workers fit into four fifths of it, be it none."""
+    assert fitting_by_memory(memory_mib, each_mib) == workers
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,12 @@ from service.errors import (
     UnreadableModel,
 )
 from service.keeper import FIRST_RETRY_S, LONGEST_RETRY_S, Keeper, Terms
-from service.manifest import Cost, Manifest
+from service.manifest import Artifact, Cost, Manifest
 from service.runtimes import Policy, Runtime
 from service.store import Mark, Store
 from service.trial import Limits
 from tests.misfits import add_misfit
+from tests.originals import keep_originals
 from tests.test_catalogue import add_version, break_model, edit
 
 WAIT_S = 30
@@ -85,9 +86,9 @@ class Watched(Store):
         self._do("verify")
         super().verify(manifest, policy, but=but)
 
-    def open(self, manifest: Manifest, policy: Policy) -> Runtime:
+    def open(self, manifest: Manifest, policy: Policy, artifact: Artifact | None = None) -> Runtime:
         self._do("open")
-        return super().open(manifest, policy)
+        return super().open(manifest, policy, artifact)
 
 
 class Clock:
@@ -975,8 +976,13 @@ def test_3_21_damaged_spare_copy_is_not_loaded(
     assert troubles(catalogue) == (["penguins/2"], ["penguins/1"])
 
 
-def test_3_16_spare_copies_do_not_go_round_the_policy(store: Store, spare: Store, old_worker: Worker) -> None:
-    """What the operator no longer trusts is not loaded from a copy either."""
+def test_3_16_spare_copies_do_not_go_round_the_policy(
+    store: Store, spare: Store, old_worker: Worker, models_dir: Path
+) -> None:
+    """What the operator no longer trusts is not loaded from a copy either; a compiled form is no pickle."""
+    assert Worker(store, spare, policy=Policy(pickle=False)).look().ready()
+    keep_originals(models_dir)
+    keep_originals(spare.folder)
     assert not Worker(store, spare, policy=Policy(pickle=False)).look().ready()
 
 
