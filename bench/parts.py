@@ -2,8 +2,8 @@
 
     python -m bench.parts [MODELS_DIR=models] [REQUESTS=5000]
 
-Each part is called by itself on what the part before it made; all take turns, so that a noisy machine is unfair to none,
-and medians are printed. The log goes to /dev/null.
+Each part is called by itself on what the part before it made; all take turns, so that a noisy machine is fair, and
+medians are printed. The log goes to /dev/null.
 """
 
 from __future__ import annotations

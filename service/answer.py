@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +30,9 @@ STATUS = re.compile(r"(?!204|304)[2-5][0-9]{2} [ -~]+")
 NAMES = re.compile(r"[A-Za-z0-9-]+")
 FIELDS = re.compile(r"(?:[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+")
 """Headers that gunicorn sends as they are."""
+
+KNOWN_SHAPES = 64
+"""Of how many statuses and lists of headers it is remembered that they are plain."""
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +80,22 @@ class Reply:
     def plain(self) -> tuple[str, str, bytes] | None:
         """Return status, headers and body if they are said in one piece each and need nothing done to them."""
         match self.said:
-            case [("start", (str(status), list(headers))), ("chunk", bytes(body))] if STATUS.fullmatch(status):
+            case [("start", (str(status), list(headers))), ("chunk", bytes(body))]:
                 text = "".join([name + ": " + value + "\r\n" for name, value in headers])
-                return (status, text, body) if _are_plain(headers, text, len(body)) else None
+                length = _place_of_length(status, tuple(name for name, _ in headers))
+                told = length is not None and headers[length][1] == str(len(body))
+                if told and FIELDS.fullmatch(text) and text.count("\n") == len(headers):
+                    return status, text, body
         return None
 
 
-def _are_plain(headers: list[tuple[str, str]], text: str, body_bytes: int) -> bool:
-    """Whether headers are sent as they stand, and tell the body's length."""
-    names = [name.lower() for name, _ in headers]
-    lengths = [value for name, (_, value) in zip(names, headers, strict=True) if name == "content-length"]
-    safe = NAMES.fullmatch("".join(names)) and FIELDS.fullmatch(text) and text.count("\n") == len(headers)
-    return bool(safe) and lengths == [str(body_bytes)] and hop_headers.isdisjoint(names)
+@lru_cache(KNOWN_SHAPES)
+def _place_of_length(status: str, names: tuple[str, ...]) -> int | None:
+    """Return where among its headers a plain answer tells its length; None of an answer that is not plain."""
+    lower = [name.lower() for name in names]
+    if not STATUS.fullmatch(status) or not NAMES.fullmatch("".join(names)) or not hop_headers.isdisjoint(lower):
+        return None
+    return lower.index("content-length") if lower.count("content-length") == 1 else None
 
 
 class Answers:

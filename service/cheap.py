@@ -20,7 +20,7 @@ The worst body of so many bytes, a CSV with a fault in each row, takes 8 ms to b
 """
 SLOW_S = 0.01
 """A turn of the loop. A model whose answers take longer than that is not cheap here, whatever was measured elsewhere:
-the machine may be slower, or it may be the original that answers, because the compiled form cannot be opened."""
+the machine may be slower."""
 PATIENCE_S = 0.1
 """By how much its answers may be slow in all. Quick ones make up for it: one slow answer may be the machine's fault."""
 
@@ -67,7 +67,7 @@ def cheap_paths(catalogue: Catalogue) -> set[bytes]:
     paths: set[str] = set()
     for name, versions in catalogue.entries.items():
         for version, entry in versions.items():
-            if isinstance(entry, Predictor) and is_cheap(entry.manifest.cost):
+            if isinstance(entry, Predictor) and entry.preferred and is_cheap(entry.manifest.cost):
                 paths.add(f"/v1/models/{name}/versions/{version}:predict")
                 if catalogue.active.get(name) == version:
                     paths |= {f"/v1/models/{name}:predict"} | ({"/predict"} if name == catalogue.default else set())

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ConfigurationProblem
@@ -31,10 +30,11 @@ Source: gunicorn 27.0.1 `gunicorn/http/message.py`, read 2026-11-23.
 """
 KNOWN_PEERS = 1024
 """Of how many peers it is remembered whether they are trusted proxies."""
+KNOWN_NAMES = 256
+"""Of how many fields it is remembered what the environ calls them."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A request whose head is plain."""
 
     environ: dict[str, Any]
@@ -87,7 +87,7 @@ class Heads:
     def _fields(self, lines: str) -> dict[str, str] | None:
         """Read the fields by their names in the environ; None if one stands twice, or asks for more than an answer."""
         listed = FIELD.findall(lines)
-        fields = {"HTTP_" + name.upper().replace("-", "_"): value.strip(" ") for name, value in listed}
+        fields = {_key(name): value.strip(" ") for name, value in listed}
         if not len(fields) == len(listed) <= self._most_fields or not UNUSUAL.isdisjoint(fields):
             return None
         return fields if fields.get("HTTP_CONNECTION", "close").lower() in ("close", "keep-alive") else None
@@ -119,6 +119,11 @@ class Heads:
         except ConfigurationProblem:
             return None
         return None if environ["SCRIPT_NAME"] else dict(environ)
+
+
+@lru_cache(KNOWN_NAMES)
+def _key(name: str) -> str:
+    return "HTTP_" + name.upper().replace("-", "_")
 
 
 def _renamed(fields: dict[str, str]) -> dict[str, str]:

@@ -30,6 +30,8 @@ class Predictor:
 
     def __init__(self, manifest: Manifest, runtime: Runtime) -> None:
         self.manifest = manifest
+        self.preferred = True
+        """Whether it is the form that was measured when packed; set where another one stands in."""
         self._runtime = runtime
         self._batches: Batches | None = None
 
@@ -80,7 +82,7 @@ class Predictor:
     def batch_where_right(self) -> None:
         """From now on predict requests that meet together, if that pays and changes no answer."""
         cost, signature = self.manifest.cost, self.manifest.signature
-        if not pays(cost):
+        if not pays(cost) or not self.preferred:
             return
         if self._is_row_wise():
             self._batches = Batches(self._score, signature, rows_together(cost, BLOCK_ROWS))
@@ -134,6 +136,7 @@ def open_predictor(store: Store, manifest: Manifest, policy: Policy) -> Predicto
         try:
             predictor = Predictor(manifest, store.open(manifest, policy, artifact))
             predictor.replay()
+            predictor.preferred = artifact is manifest.artifacts[0]
             predictor.batch_where_right()
         except PackageError as error:
             log.warning("%s as %s is not served: %s", manifest.label, artifact.file, error.detail)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +40,7 @@ LARGEST_FLOAT64 = 1.797e308
 _MISSING = object()
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Checked columns of equal length, in signature order.
 
     Null is NaN in a float column, NaT in a datetime column and None in a column of objects.
@@ -57,16 +55,14 @@ class Table:
         return Table({name: column[start:stop] for name, column in self.columns.items()}, stop - start)
 
 
-@dataclass(frozen=True)
-class PredictRequest:
+class PredictRequest(NamedTuple):
     """What a codec makes of a request: rows to predict, and whether class probabilities are wanted."""
 
     table: Table
     probabilities: bool = False
 
 
-@dataclass(frozen=True)
-class PredictResponse:
+class PredictResponse(NamedTuple):
     """What the predictor answers; a codec makes bytes of it.
 
     `predictions` has shape (n_rows,), or (n_rows, n_outputs) for a multi-output model. `probabilities` has one array of

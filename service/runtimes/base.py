@@ -6,15 +6,14 @@ A runtime sees tables and never a wire format.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 from service.manifest import Layout
 from service.signature import Dtype, Label, Signature, Task
 from service.table import Column, Table
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(NamedTuple):
     """What a model answered.
 
     `predictions` has shape (n_rows,) or (n_rows, n_outputs); `probabilities` one array of shape (n_rows, n_classes) for

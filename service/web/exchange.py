@@ -9,8 +9,8 @@ import ipaddress
 import logging
 import re
 import time
-import uuid
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import Any
 
 from service import errors, logs
@@ -45,7 +45,7 @@ class Exchange:
     def __init__(self, environ: dict[str, Any]) -> None:
         self.began = time.perf_counter()
         wanted = environ.get("HTTP_X_REQUEST_ID", "")
-        self.request_id: str = wanted if REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
+        self.request_id: str = wanted if REQUEST_ID.fullmatch(wanted) else f"{getrandbits(128):032x}"
         self.facts: dict[str, Any] = {}
         logs.REQUEST_ID.set(self.request_id)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -34,8 +33,7 @@ UNUSUAL = {"HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE"}
 """Fields that ask for more than a plain answer to a plain body."""
 
 
-@dataclass(frozen=True)
-class Plain:
+class Plain(NamedTuple):
     """What a plain request asks for."""
 
     route: str
