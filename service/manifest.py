@@ -43,7 +43,7 @@ class Parity(Noun):
     refused_rows: int = 0
     """Rows that the original itself could not answer."""
     largest_error: float
-    """Largest difference between two predicted numbers; 0 for labels."""
+    """Largest difference between two predicted numbers, as a part of the number where that is above 1; 0 for labels."""
     largest_probability_error: float | None = None
 
 

@@ -390,10 +390,11 @@ def test_whoever_waited_longest_is_served_first() -> None:
         assert [key.data for key, _ in sorted(events, key=_precedence)] == [None, listener, *connections]
 
 
+@pytest.mark.parametrize("threads", [False, True], ids=["loop", "threads"])
 @pytest.mark.parametrize(("fault", "times"), [("reload", 3), ("restart", 4), ("recycle", 4)])
-def test_2_10_no_request_is_lost(fault: str, times: int) -> None:
-    """Under reloads, restarts and recycling every request that was sent gets its right answer."""
-    counted = witness(fault, times)
+def test_2_10_no_request_is_lost(fault: str, times: int, threads: bool) -> None:
+    """Under reloads, restarts and recycling every request that was sent gets its right answer, whoever computes it."""
+    counted = witness(fault, times, threads=threads)
     assert counted.pop("right") > 50
     counted.pop("refused", None)  # nobody listened, so nothing was sent
     assert not counted

@@ -6,7 +6,9 @@ It knows scikit-learn and LightGBM, which the compiled form does not. Only packi
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,7 @@ from service.compiler.estimators import answer
 from service.compiler.plan import Flow, NotCompiled, Plan, Raw, matrix
 from service.compiler.preparation import prepare
 from service.compiler.proof import prove
-from service.errors import PackageError
+from service.errors import PackageError, shorten
 from service.manifest import Parity
 from service.runtimes import RUNTIMES, Policy, Runtime, Source
 from service.runtimes.estimator import bind_prepared
@@ -24,6 +26,8 @@ from service.signature import Signature
 from service.table import Table
 
 __all__ = ["Compiled", "NotCompiled", "compile_model", "compile_preparation"]
+
+log = logging.getLogger(__name__)
 
 MOST_ROWS = 10_000
 """How many rows of the sample are asked."""
@@ -54,7 +58,8 @@ def compile_model(
         NotCompiled: If a part of it has no compiled form, or any answer differs; the message says which and where.
     """
     plan = Plan(signature)
-    content = plan.bytes(answer(model, Raw(signature.names), plan))
+    with _refusing():
+        content = plan.bytes(answer(model, Raw(signature.names), plan))
     runtime = "compiled-trees" if plan.splits else "compiled"
     compiled = RUNTIMES[runtime].bind(_steps(content, runtime), signature, "table")
     some = table.rows(0, MOST_ROWS)
@@ -73,12 +78,25 @@ def compile_preparation(
     """
     plan = Plan(signature)
     flow: Flow = Raw(signature.names)
-    for _, step in model.steps[:-1] if hasattr(model, "steps") else []:
-        flow = flow if step is None else prepare(step, flow, plan)
-    content = plan.bytes(matrix(flow, plan))
+    with _refusing():
+        for _, step in model.steps[:-1] if hasattr(model, "steps") else []:
+            flow = flow if step is None else prepare(step, flow, plan)
+        content = plan.bytes(matrix(flow, plan))
     prepared = bind_prepared(deepcopy(model), _steps(content, "compiled"))
     tables = [table.rows(0, MOST_ROWS), end_rows(signature, rows)]
     return Compiled(content, "compiled", prove(original, prepared, signature, tables))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Take whatever goes wrong while a model is taken to pieces for a refusal: the original is there to answer."""
+    try:
+        yield
+    except NotCompiled:
+        raise
+    except Exception as error:  # estimators differ from version to version in what nobody promised
+        log.warning("a model could not be compiled", exc_info=error)
+        raise NotCompiled(f"it is not made as was expected ({type(error).__name__}: {shorten(str(error))})") from error
 
 
 def _steps(content: bytes, runtime: str) -> Any:

@@ -14,7 +14,7 @@ from service.signature import Feature, Signature, magnitude
 from service.table import Column, Table, table_from_rows
 
 MOST_SPLITS = 3000
-"""Beside so many splits rows are made, seven each; of larger ensembles the trees are taken at even distances."""
+"""Beside so many splits rows are made, some seven each; of larger ensembles the trees are taken at even distances."""
 MOST_CATEGORIES = 50
 BASES = 5
 """Rows of the sample of which each feature in turn is moved to its ends."""
@@ -73,15 +73,15 @@ def split_rows(splits: Sequence[Splits], arrays: dict[str, Column], signature: S
             origin = origins[column]
             if origin is not None:
                 name, steps = origin
-                moved += [(row, name, value) for value in _beside(_before(split, steps), features[name])]
+                moved += [(row, name, value) for value in _beside(split, steps, features[name])]
     return _moved(table, moved) if moved else None
 
 
-def _beside(split: float, feature: Feature) -> Iterator[Any]:
-    """The value, and its neighbours in single and in double precision."""
-    single = np.float32(split)
-    near = [split, single, *(np.nextafter(split, end) for end in (-np.inf, np.inf))]
-    near += [np.nextafter(single, np.float32(end)) for end in (-np.inf, np.inf)]
+def _beside(split: float, steps: Sequence[tuple[str, float]], feature: Feature) -> Iterator[Any]:
+    """The feature's values that come to a split with its threshold, or a step beside it."""
+    near = [_before(value, steps) for value in _neighbours(split)]
+    split = near[0]
+    near = list(dict.fromkeys([*near, *_neighbours(split)]))
     bound = magnitude(feature) or np.inf
     if feature.dtype == "bool":
         yield from (False, True)
@@ -91,6 +91,13 @@ def _beside(split: float, feature: Feature) -> Iterator[Any]:
         yield from map(int, fitting) if feature.dtype == "int64" else fitting
     if feature.takes_null:
         yield None
+
+
+def _neighbours(split: float) -> Iterator[float]:
+    """The number, and its neighbours in single and in double precision."""
+    single, ends = np.float32(split), (-np.inf, np.inf)
+    yield from map(float, (split, single, *(np.nextafter(split, end) for end in ends)))
+    yield from (float(np.nextafter(single, np.float32(end))) for end in ends)
 
 
 def _moved(table: Table, moved: list[tuple[int, str, Any]]) -> Table:
@@ -107,7 +114,10 @@ def _moved(table: Table, moved: list[tuple[int, str, Any]]) -> Table:
 
 
 def _reached(ensemble: Ensemble, matrix: Any) -> Iterator[tuple[int, int, float]]:
-    """Yield a row that comes to a split, the column that is split, and the threshold; at most `MOST_SPLITS`."""
+    """Yield a row that comes to a split, the column that is split, and the threshold; at most `MOST_SPLITS`.
+
+    Of a split by category the threshold is half a step beside a member.
+    """
     wanted = max(1, MOST_SPLITS * len(ensemble.roots) // max(len(ensemble.modes), 1))
     chosen = np.unique(np.linspace(0, len(ensemble.roots) - 1, wanted).astype(int)).tolist()
     left = MOST_SPLITS
@@ -118,9 +128,8 @@ def _reached(ensemble: Ensemble, matrix: Any) -> Iterator[tuple[int, int, float]
             if not len(rows):
                 continue
             column, split, compares = ensemble.features[node], ensemble.splits[node], ensemble.modes[node] != MEMBER
-            if compares:
-                left -= 1
-                yield int(rows[0]), column, split
+            left -= 1
+            yield int(rows[0]), column, split if compares else ensemble.members[node][0] + 0.5
             values = matrix[rows, column]
             true = values <= split if compares else np.isin(values, ensemble.members[node])
             true |= np.isnan(values) & bool(ensemble.missing_true[node])
@@ -146,12 +155,16 @@ def _origins(node: Any, arrays: dict[str, Column]) -> list[Origin]:
         case "take":
             of = _origins(node["of"], arrays)
             return [of[column] for column in arrays[node["columns"]["array"]].tolist()]
+        case "truncate":
+            return _origins(node["of"], arrays)
         case "one_hot":
             return nowhere * int(node["width"])
         case "ordinal":
             return nowhere * len(node["codes"])
-        case "linear":
+        case "linear" | "weigh":
             return nowhere * len(arrays[node["weights"]["array"]])
+        case "total":
+            return _origins(node["of"][0], arrays)
         case "powers":
             return nowhere * len(arrays[node["exponents"]["array"]])
         case _:

@@ -270,7 +270,17 @@ def _lightgbm(model: Any, flow: Flow, plan: Plan) -> tuple[Node, dict[str, str]]
     of = _with_codes(flow, known, plan) if known else matrix(flow, plan)
     name, *settings = dump["objective"].split()
     said = {"name": name} | dict(setting.split(":") for setting in settings if ":" in setting)
-    return ensemble_node(lightgbm_trees(dump), of, plan, model.n_features_in_, single=False), said
+    ensemble = lightgbm_trees(dump)
+    of = _without_fractions(of, ensemble, flow, plan)
+    return ensemble_node(ensemble, of, plan, model.n_features_in_, single=False), said
+
+
+def _without_fractions(of: Node, ensemble: Ensemble, flow: Flow, plan: Plan) -> Node:
+    """Cut the fractions off the numbers that are split by category: to LightGBM 2.7 is the category 2."""
+    columns = sorted({ensemble.features[node] for node in ensemble.members})
+    if isinstance(flow, Raw):
+        columns = [column for column in columns if plan.dtypes[flow.names[column]] in ("float64", "float32")]
+    return {"op": "truncate", "of": of, "columns": columns} if columns else of
 
 
 def _with_codes(flow: Flow, known: list[list[Any]], plan: Plan) -> Node:

@@ -97,7 +97,7 @@ def _function(transformer: Any, flow: Flow, plan: Plan) -> Flow:
 
 
 def _is_a_check(function: Any) -> bool:
-    """Whether a function is the one by which histogram boosting looks at its numbers, which it gives back as they are."""
+    """Whether it is the function by which histogram boosting looks at its numbers; it gives them back as they are."""
     from sklearn.utils import check_array
 
     known = {"dtype": [np.float64], "ensure_all_finite": False}
@@ -188,11 +188,11 @@ def _one_hot(encoder: Any, flow: Flow, plan: Plan) -> Flow:
     starts = np.cumsum([0, *widths])
     places = []
     for index, values in enumerate(encoder.categories_):
-        known, other = _encoded(encoder, index, values, int(starts[-1]))
+        known, other = _encoded(encoder, index, values, int(starts[-1]), raw)
         block = slice(starts[index], starts[index + 1])
         pairs = [[value, _place(row[block], starts[index])] for value, row in known]
         places.append([pairs, -1 if other is None else _place(other[block], starts[index])])
-    return {"op": "one_hot", "of": raw.columns(), "places": places, "width": int(starts[-1])}
+    return {"op": "one_hot", "of": Raw(raw.names).columns(), "places": places, "width": int(starts[-1])}
 
 
 def _place(row: Any, start: int) -> int:
@@ -206,10 +206,10 @@ def _to_codes(encoder: Any, flow: Flow, plan: Plan) -> Flow:
     raw = _raw(encoder, flow)
     codes = []
     for index, values in enumerate(encoder.categories_):
-        known, other = _encoded(encoder, index, values, len(encoder.categories_))
+        known, other = _encoded(encoder, index, values, len(encoder.categories_), raw)
         pairs = [[value, _or_none(row[index])] for value, row in known]
         codes.append([pairs, None if other is None else _or_none(other[index])])
-    return {"op": "ordinal", "of": raw.columns(), "codes": codes}
+    return {"op": "ordinal", "of": Raw(raw.names).columns(), "codes": codes}
 
 
 def _or_none(number: Any) -> float | None:
@@ -222,16 +222,19 @@ def _raw(encoder: Any, flow: Flow) -> Raw:
     return flow
 
 
-def _encoded(encoder: Any, index: int, values: Any, width: int) -> tuple[list[tuple[Any, Any]], Any]:
+def _encoded(encoder: Any, index: int, values: Any, width: int, raw: Raw) -> tuple[list[tuple[Any, Any]], Any]:
     """Ask an encoder what it makes of each value of one column: of those that it knows, of a missing and an unseen one.
+
+    A missing value becomes what the one that stands for it becomes.
 
     Returns:
         Pairs of a value and the row that it becomes, and the row of an unseen value; None if the encoder refuses that.
     """
     known = [_plain(value) for value in np.asarray(values, dtype=object).tolist()]
     pairs = list(zip(known, _rows(encoder, index, known), strict=True))
-    if None not in known:
-        pairs += [(None, row) for row in _rows_or_none(encoder, index, [None])]
+    instead = None if raw.fills is None else raw.fills[index]
+    if instead is not None or None not in known:
+        pairs += [(None, row) for row in _rows_or_none(encoder, index, [instead])]
     texts = any(isinstance(value, str) for value in known)
     unseen = UNSEEN if texts else min(value for value in known if value is not None) - 1
     other = next(iter(_rows_or_none(encoder, index, [unseen])), None)

@@ -10,7 +10,6 @@ import numpy as np
 from service.compiler.graph import Ensemble, graph_bytes
 from service.compiler.plan import Node, NotCompiled, Plan, Splits
 
-
 LIGHTGBM_ZERO = float(np.float32(1e-35))
 """What is no farther from zero is zero before it comes to a tree.
 
@@ -57,9 +56,8 @@ def add_histogram_tree(ensemble: Ensemble, predictor: Any, target: int) -> None:
             numbers[index] = ensemble.add_leaf(target, float(node["value"])), True
             continue
         members = _members(predictor.raw_left_cat_bitsets[node["bitset_idx"]]) if node["is_categorical"] else ()
-        if node["is_categorical"] and not members:
-            raise NotCompiled("a split by category sends no category to the left")
-        split = float(node["num_threshold"])
+        nowhere = node["is_categorical"] and not members  # only what is missing goes to the left
+        split = -np.inf if nowhere else float(node["num_threshold"])
         missing_true = bool(node["missing_go_to_left"])
         feature = int(node["feature_idx"])
         numbers[index] = ensemble.add_node(feature, split, missing_true=missing_true, members=members), False

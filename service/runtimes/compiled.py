@@ -46,10 +46,15 @@ class CompiledRuntime:
 def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
     """Read the arrays and put the steps together."""
     try:
-        with np.load(io.BytesIO(stream.read()), allow_pickle=False) as file:
+        content = stream.read()
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            if sum(entry.file_size for entry in file.zip.infolist()) > len(content):
+                raise ValueError("what `write` writes is not compressed")  # so that a small file takes little memory
             arrays = {key: file[key] for key in file.files}
-        plan = json.loads(arrays.pop(PLAN).tobytes())
-        return Loaded(build(plan, arrays))
+        steps = build(json.loads(arrays.pop(PLAN).tobytes()), arrays)
+        if not callable(steps):
+            raise ValueError("the plan is no step")
+        return Loaded(steps)
     except ImportError as error:
         raise MissingLibrary(
             f"{source.label}: its trees need onnxruntime; write `onnxruntime` into requirements.in and run "

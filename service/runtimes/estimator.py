@@ -273,12 +273,20 @@ def _plain_category(value: Any) -> str | int | None:
     return value if type(value) in (str, int) else None
 
 
+def _by_position(columns: slice, names: tuple[str, ...]) -> slice:
+    """Translate a slice between two names, which holds the last one too, into one between positions."""
+    if not isinstance(columns.start, str) and not isinstance(columns.stop, str):
+        return columns
+    start, stop = columns.start, columns.stop
+    return slice(start and names.index(start), stop and names.index(stop) + 1, columns.step)
+
+
 def chosen_columns(columns: Any, names: tuple[str, ...]) -> tuple[str, ...]:
     """Translate a ColumnTransformer's column selection into names."""
     if isinstance(columns, str):
         return (columns,)
     if isinstance(columns, slice):
-        return names[columns] if not isinstance(columns.start, str) else ()
+        return names[_by_position(columns, names)]
     wanted = np.atleast_1d(columns).tolist()
     if wanted and all(isinstance(column, bool) for column in wanted):
         return tuple(name for name, keep in zip(names, wanted, strict=True) if keep)

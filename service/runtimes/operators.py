@@ -165,6 +165,17 @@ def take(of: Numbers, columns: Column) -> Numbers:
     return lambda table: of(table)[:, columns]
 
 
+def truncate(of: Numbers, columns: Sequence[int]) -> Numbers:
+    """Cut the fractions off the numbers of some columns."""
+
+    def step(table: Table) -> Matrix:
+        matrix = of(table)
+        matrix[:, columns] = np.trunc(matrix[:, columns])
+        return matrix
+
+    return step
+
+
 def apply(of: Numbers, function: str) -> Numbers:
     """Apply one of `FUNCTIONS` to every number."""
     call = FUNCTIONS[function]
@@ -464,7 +475,21 @@ def _nan(code: float | None) -> float:
 OPERATORS: dict[str, Callable[..., Any]] = {
     operator.__name__: operator
     for operator in (
-        *(features, fill, numbers, one_hot, ordinal, concatenate, impute, calculate, take, apply, powers, normalize),
+        *(
+            features,
+            fill,
+            numbers,
+            one_hot,
+            ordinal,
+            concatenate,
+            impute,
+            calculate,
+            take,
+            truncate,
+            apply,
+            powers,
+            normalize,
+        ),
         *(words, weigh, total, linear, kernel, votes, trees, leaves, regression, classification, several),
     )
 }

@@ -592,3 +592,53 @@ def test_pack_advises_a_separator_that_it_takes(run: Run, tmp_path: Path, separa
     flag, value = shlex.split(advice[advice.index("--separator") :].strip())[:2]
     result = run("pack", MODEL, "--sample", tmp_path / "sample.csv", flag, value, "--target", "nope")
     assert "--target names the column 'nope'" in result.stderr
+
+
+# flask pack --compile, flask compile
+
+
+def test_pack_tells_that_it_compiled(run: Run) -> None:
+    """By default a model is compiled where it can be, and how many rows were asked is told."""
+    result = run("pack", MODEL, "--sample", SAMPLE, *FLAGS, "--name", "birds")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"^  compiled: answers \d+ rows as the original does, to within ", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("said", "runtimes"), [("never", ["joblib"]), ("require", ["compiled", "joblib"])])
+def test_pack_compiles_as_told(run: Run, said: str, runtimes: list[str]) -> None:
+    """With --compile never the original stands alone, with require its compiled form stands before it."""
+    result = run("pack", MODEL, "--sample", SAMPLE, *FLAGS, "--name", "birds", "--compile", said, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [artifact["runtime"] for artifact in json.loads(result.stdout)["artifacts"]] == runtimes
+
+
+@pytest.mark.parametrize("flags", [(), ("--sample", SAMPLE)], ids=["golden rows alone", "with a sample"])
+def test_compile_makes_the_next_version(run: Run, models_dir: Path, flags: tuple[Any, ...]) -> None:
+    """`flask compile` makes a version with a compiled form in front, and --json tells its proof."""
+    keep_originals(models_dir)
+    result = run("compile", "penguins", *flags, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    compiled, original = document["artifacts"]
+    assert (document["name"], document["version"]) == ("penguins", "2")
+    assert (compiled["runtime"], original["runtime"]) == ("compiled", "joblib")
+    assert compiled["parity"]["rows"] > 0 and original["parity"] is None
+
+
+COMPILE_ERRORS = {
+    "compiled already": (("penguins",), "penguins/1 has a compiled form already"),
+    "no such model": (("nope",), "no package is called 'nope'"),
+    "no such version": (("penguins", "9"), "penguins/9: manifest.json cannot be read"),
+    "no such sample": (("penguins", "1", "--sample", "absent.csv"), "absent.csv"),
+    "no separator": (("penguins", "1", "--sample", SAMPLE, "--separator", "ab"), "must be one character"),
+}
+
+
+@pytest.mark.parametrize("case", COMPILE_ERRORS)
+def test_compile_refuses_in_one_line(run: Run, models_dir: Path, case: str) -> None:
+    """What cannot be compiled is told in one line, and no version is made."""
+    arguments, expected = COMPILE_ERRORS[case]
+    result = run("compile", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ") and expected in result.stderr
+    assert [path.name for path in (models_dir / "penguins").iterdir()] == ["1"]

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from service.worker import BODY_S, HEAD_S, WRITE_S
 from tests.conftest import PENGUIN, ROOT
+from tests.originals import keep_originals
 from tests.server import Server, running
 
 CLIENTS = 200
@@ -268,7 +269,8 @@ def siege(server: Server, kinds: dict[str, Kind], clients: int) -> Siege:
 def besieged(workers: int, clients: int) -> Iterator[Server]:
     """A service over the demo model whose queue has room for all the slow readers."""
     with tempfile.TemporaryDirectory() as folder:
-        models = Path(shutil.copytree(ROOT / "models", Path(folder) / "models"))
+        # The original is dear, so that threads compute; the event loop would answer its compiled form itself.
+        models = keep_originals(Path(shutil.copytree(ROOT / "models", Path(folder) / "models")))
         with running(models, WEB_CONCURRENCY=str(workers), ANYPORT_QUEUE=str(clients + 100)) as server:
             yield server
 

@@ -1,6 +1,7 @@
 """A witness: clients that check every answer while the service is restarted, reloaded, recycled and killed.
 
     python -m tests.faults.witness restart 20    # an end and a new start; also: reload, recycle, kill, activate
+    python -m tests.faults.witness restart 20 threads    # the model's original, which threads answer
 
 It prints what it counted. A request is lost if its connection ended without an answer after it was sent; a connection
 that was refused carried no request. Only requests in flight in a worker that was killed may be lost.
@@ -30,6 +31,7 @@ from service.packing import Choices, pack
 from service.runtimes import Policy
 from service.store import Store
 from tests.conftest import PENGUIN, ROOT
+from tests.originals import keep_originals
 from tests.server import Server, running
 
 CLIENTS = 16
@@ -251,12 +253,12 @@ def pack_shouting(models: Path) -> None:
 FAULTS = {"restart": restart, "reload": reload, "recycle": recycle, "kill": kill, "activate": activate}
 
 
-def witness(fault: str, times: int) -> Counter[str]:
-    """Run one fault on a copy of the demo model."""
+def witness(fault: str, times: int, *, threads: bool = False) -> Counter[str]:
+    """Run one fault on a copy of the demo model, or on its original, which threads answer."""
     with tempfile.TemporaryDirectory() as folder:
         models = Path(shutil.copytree(ROOT / "models", Path(folder) / "models"))
-        return FAULTS[fault](times, models)
+        return FAULTS[fault](times, keep_originals(models) if threads else models)
 
 
 if __name__ == "__main__":
-    print(dict(witness(sys.argv[1], int(sys.argv[2]))))
+    print(dict(witness(sys.argv[1], int(sys.argv[2]), threads="threads" in sys.argv[3:])))

@@ -26,6 +26,7 @@ from service.runtimes import Policy
 from service.settings import Settings
 from service.trial import Limits
 from tests.checkout import commit, git
+from tests.originals import keep_originals
 from tests.platforms.trees import (
     EVERY,
     TAKE_COMMITS,
@@ -74,6 +75,7 @@ def test_survey_measures_how_long_each_package_takes(tree: Path) -> None:
 
 def test_survey_leaves_out_what_the_operator_does_not_trust(tree: Path) -> None:
     """A package that the operator's policy refuses is not measured."""
+    keep_originals(tree / "models")
     assert survey_ground(tree, Policy(pickle=False), Limits(timeout_s=120), date(2026, 11, 22)).load_s == {}
 
 
@@ -255,18 +257,18 @@ FAULTS = [
         "open-before-fork",
     ),
     fault(
-        "eight workers on the line",
+        "forty workers on the line",
         "render",
-        changed("render.yaml", "gunicorn -c", "gunicorn -w 8 -c"),
+        changed("render.yaml", "gunicorn -c", "gunicorn -w 40 -c"),
         "too-little-memory",
     ),
     fault(
-        "eight workers in gunicorn.conf.py",
+        "forty workers in gunicorn.conf.py",
         "heroku",
-        changed("gunicorn.conf.py", "workers = settings", "workers = 8 or settings"),
+        changed("gunicorn.conf.py", "workers = settings", "workers = 40 or settings"),
         "too-little-memory",
     ),
-    fault("eight workers", "beanstalk", eb_env("WEB_CONCURRENCY", "8"), "too-little-memory"),
+    fault("forty workers", "beanstalk", eb_env("WEB_CONCURRENCY", "40"), "too-little-memory"),
     fault(
         "no such class", "appengine", changed("app.yaml", "instance_class: F2", "instance_class: X9"), "unknown-size"
     ),
