@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from bench.table import read
 from service.commands import make_commands
 from service.errors import PackageError, PackingError, PlatformError, SettingsError, every_error
 from service.platforms.facts import platforms
@@ -51,6 +52,35 @@ def commands() -> str:
     return "```text\n" + "\n\n".join(blocks) + "\n```"
 
 
+def speed() -> str:
+    """How many times as many requests a second Anyport answers as each peer, and what it takes next to it."""
+    found = read((ROOT / "bench" / "RESULTS.md").read_text())
+    speeds = {
+        (workload, row["peer"]): float(row["× twin"])
+        for workload in RACES
+        for row in found[workload]
+        if row.get("connections") == "16"
+    }
+    starts = {row["peer"]: row for row in found["penguins"] if "first answer s" in row}
+    lines = [f"| next to | {' | '.join(RACES.values())} | first answer | memory |", "|" + "---|" * (len(RACES) + 3)]
+    for peer, start in starts.items():
+        if peer != "anyport":
+            ratios = [_times(speeds.get((race, "anyport")), speeds.get((race, peer))) for race in RACES]
+            taken = [_times(float(starts["anyport"][part]), float(start[part])) for part in TAKEN]
+            lines.append(f"| {peer} | {' | '.join(ratios + taken)} |")
+    return "\n".join(lines)
+
+
+RACES = {"penguins": "logistic", "forest": "forest", "boosting": "boosting", "boosting-100": "boosting, 100 rows"}
+TAKEN = ("first answer s", "idle MiB")
+
+
+def _times(ours: float | None, theirs: float | None) -> str:
+    if ours is None or theirs is None:
+        return ""
+    return f"{ours / theirs:.0f} ×" if ours >= 10 * theirs else f"{ours / theirs:.2g} ×"
+
+
 def choice() -> str:
     """The table of platforms, from their facts."""
     rows = [comparison(platform) for platform in platforms().values()]
@@ -76,6 +106,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "problems": problems,
     "settings": settings,
     "commands": commands,
+    "speed": speed,
     "choice": choice,
     "deployment": deployment,
 }

@@ -349,3 +349,11 @@ def test_wires_ask_for_all_rows() -> None:
     assert WIRES["instances"].decode(b'{"predictions": ["a", "b"]}').labels == ("a", "b")
     assert CSV.encode(rows) == b"x,grade\n1.5,a\n2.5,b\n"
     assert CSV.decode(b'label\na\n"b, c"\n').labels == ("a", "b, c")
+
+
+def test_committed_results_have_every_workload_and_peer() -> None:
+    """The committed page was made by a run of everything, and can be read back."""
+    found = read((ROOT / "bench" / "RESULTS.md").read_text())
+    assert set(WORKLOADS) <= set(found)
+    seen = {row["peer"] for rows in found.values() for row in rows}
+    assert set(peers()) <= seen
