@@ -37,7 +37,7 @@ def values_at_ends(signature: Signature, value: Any) -> list[Any]:
         ({"dtype": "float32"}, 2.0, {0.0, LARGEST_FLOAT32}),
         ({"dtype": "float64", "largest": 100.0}, 2.0, {0.0, 100.0, 1e-30}),
     ],
-    ids=str,
+    ids=["text", "text with gaps", "known text", "truth", "whole", "single", "bounded"],
 )
 def test_ends_of_a_feature(said: dict[str, Any], value: Any, wanted: set[Any]) -> None:
     """A feature is moved to nothing, to what nobody has seen, and to its smallest and largest, as its kind allows."""
