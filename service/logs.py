@@ -141,8 +141,8 @@ def _as_json(line: dict[str, Any]) -> str:
     try:
         written = msgspec.json.encode(line)
     except (TypeError, UnicodeEncodeError):  # half a surrogate pair, or what only json takes
-        return json.dumps(line)
-    return written.decode("ascii") if written.isascii() else json.dumps(line)
+        return json.dumps(line, separators=(",", ":"))
+    return written.decode("ascii") if written.isascii() else json.dumps(line, separators=(",", ":"))
 
 
 def _lighten_records() -> None:

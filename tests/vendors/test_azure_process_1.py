@@ -68,7 +68,7 @@ def test_the_signal_reaches_gunicorn(line: str, tree: Path, home: Path) -> None:
     with container(line, tree, home) as (outside, process_1):
         os.kill(process_1, signal.SIGTERM)
         assert outside.wait(timeout=platforms()["azure"].limits.stop_s or 5) == 0
-        assert '"message": "Shutting down: Master"' in (home / "log").read_text()
+        assert '"message":"Shutting down: Master"' in (home / "log").read_text()
 
 
 def test_a_line_without_exec_hears_no_signal(line: str, tree: Path, home: Path) -> None:

@@ -67,6 +67,6 @@ def test_honcho_starts_and_ends_the_service(tree: Path, models_dir: Path) -> Non
         while server.request("GET", "/readyz")[0] != 200:  # each worker says so for itself
             assert time.monotonic() < deadline
         server.stop(signal.SIGTERM)
-        assert '"message": "Shutting down: Master"' in server.log.read_text()
+        assert '"message":"Shutting down: Master"' in server.log.read_text()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port), timeout=1)
