@@ -17,7 +17,7 @@ MEMORY_SHARE = 0.8
 """The part of the memory that workers may fill; the rest is for bodies, answers and gunicorn's master."""
 WATERMARK = 0.9
 """The part of the memory that, shared out evenly, a worker may fill before it is replaced."""
-LEAST_BODIES_MIB = 25.0
+LEAST_BODIES_MIB = 16.0
 """What requests get where the models leave nothing; a body of 1 MiB still fits."""
 BARE_WORKER_MIB = 120.0
 """A worker that serves nothing yet."""

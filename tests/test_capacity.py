@@ -193,7 +193,7 @@ def test_memory_holds_as_many_as_fit_into_its_share(memory_mib: float, each_mib:
         (512, 1, 200, 312),
         (8192, 4, 150.5, 2048 - 150.5),
         (512, 2, 240, LEAST_BODIES_MIB),
-        (512, 2, 230, 26),
+        (512, 2, 239, 17),
         (512, 2, 1000, LEAST_BODIES_MIB),
         (64, 64, 120, LEAST_BODIES_MIB),
     ],

@@ -25,7 +25,7 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One worker that has the least memory for bodies: 25 MiB."""
+    """One worker that has the least memory for bodies: 16 MiB."""
     models = shutil.copytree(ROOT / "models", tmp_path_factory.mktemp("memory") / "models")
     with running(Path(models), WEB_CONCURRENCY="1", ANYPORT_MEMORY_MIB="64", ANYPORT_QUEUE="1000") as running_server:
         yield running_server
