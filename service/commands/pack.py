@@ -90,8 +90,8 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     def compile_model(name: str, version: str | None, sample: Path | None, separator: str, as_json: bool) -> None:
         """Make the next version of model NAME, out of VERSION or the active one, with a lighter form in front.
 
-        That form is kept only if it answers as the original does: the golden rows, the sample's, and rows beside every
-        split of a tree and at the ends of every feature's values.
+        That form is kept only if it answers as the original does: the golden rows, the sample's, and rows beside the
+        splits of trees, 3,000 of an ensemble at most, and at the ends of every feature's values.
         """
         store = Store(settings.models_dir)
         with plain_errors(as_json):
