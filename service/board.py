@@ -38,7 +38,7 @@ class Board:
         """Each worker's connections plus one; 0 where there is no worker."""
         self._answering = numbers[1 + SLOTS :]
         """How many models each worker has loaded."""
-        self._retiring = open(os.memfd_create("retiring"), "wb")  # needs no file system that can be written
+        self._retiring = os.memfd_create("retiring")  # needs no file system that can be written
         self.worker_mib = math.inf
         """Memory that one worker may fill before it is replaced."""
         self.body_bytes = 2**62

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from service.errors import (
     ChecksumMismatch,
@@ -33,12 +32,11 @@ from service.errors import (
     UnknownModel,
     UnknownVersion,
     UnreadableModel,
-    VersionSkew,
     shorten,
 )
 from service.manifest import NAME, VERSION, Artifact, Manifest, PackedFile, read_manifest
 from service.runtimes import RUNTIMES, Loaded, Policy, Runtime, Source
-from service.runtimes.base import skew_detail
+from service.runtimes.base import check_skew
 from service.runtimes.estimator import bind_prepared
 
 MANIFEST = "manifest.json"
@@ -52,8 +50,21 @@ Mark = tuple[int, int, int]
 replaced has another."""
 MAJOR_ONLY = {"numpy"}
 """Libraries whose pickles stay readable within one major version; of the others every difference counts."""
+TWINS = {"xgboost": "xgboost-cpu", "xgboost-cpu": "xgboost"}
+"""Two names for one library, of which either will do in the same version: the second is built without graphics cards.
 
-log = logging.getLogger(__name__)
+Source: xgboost.readthedocs.io/en/stable/install.html, Minimal installation, read 2026-11-23.
+"""
+
+
+class Lack(NamedTuple):
+    """A library that a form of a package needs, and that is not there as it needs it."""
+
+    library: str
+    wanted: str | None
+    """The version that it was made with; None if any will do."""
+    there: str | None
+    """The version that is there; None if there is none."""
 
 
 class Store:
@@ -354,28 +365,38 @@ def _check_libraries(manifest: Manifest, artifact: Artifact, policy: Policy) -> 
         raise InvalidManifest(f"{manifest.label}: there is no runtime {artifact.runtime!r}; use {', '.join(RUNTIMES)}")
     if artifact.layout not in RUNTIMES[artifact.runtime].LAYOUTS:
         raise InvalidManifest(f"{manifest.label}: the runtime {artifact.runtime} has no layout {artifact.layout!r}")
-    for library in RUNTIMES[artifact.runtime].LIBRARIES:
-        _installed(library, manifest.label)
-    if artifact.layout == "table":
-        return  # a compiled form needs none of the libraries that the original was made with
-    for library, made_with in manifest.libraries.items():
-        here = _installed(library, manifest.label)
-        same = here.split(".")[0] == made_with.split(".")[0] if library in MAJOR_ONLY else here == made_with
-        if not same:
-            detail = skew_detail(manifest.label, library, made_with, here)
-            if policy.skew == "refuse":
-                raise VersionSkew(detail)
-            log.warning(detail)
+    for library, wanted, here in lacks(manifest, artifact, _installed):
+        if wanted is None or here is None:
+            raise MissingLibrary(
+                f"{manifest.label} needs {library}, which is not installed; write `{library}` into requirements.in and "
+                "run `make lock install`"
+            )
+        check_skew(policy, manifest.label, library, wanted, here)
 
 
-def _installed(library: str, label: str) -> str:
+def lacks(manifest: Manifest, artifact: Artifact, version_of: Callable[[str], str | None]) -> Iterator[Lack]:
+    """Find what one form of a package would lack where libraries have these versions, None those that are not there.
+
+    A compiled form needs its runtime's libraries alone, and none that the original was made with.
+    """
+    needed: dict[str, str | None] = dict.fromkeys(RUNTIMES[artifact.runtime].LIBRARIES)
+    if artifact.layout != "table":
+        needed |= manifest.libraries
+    for library, wanted in needed.items():
+        there = version_of(library) or version_of(TWINS.get(library, library))
+        if there is None or (wanted is not None and not _suits(library, wanted, there)):
+            yield Lack(library, wanted, there)
+
+
+def _suits(library: str, wanted: str, there: str) -> bool:
+    return there.split(".")[0] == wanted.split(".")[0] if library in MAJOR_ONLY else there == wanted
+
+
+def _installed(library: str) -> str | None:
     try:
         return metadata.version(library)
-    except metadata.PackageNotFoundError as error:
-        raise MissingLibrary(
-            f"{label} needs {library}, which is not installed; write `{library}` into requirements.in and run "
-            "`make lock install`"
-        ) from error
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _mark(path: Path) -> Mark | None:

@@ -130,6 +130,6 @@ def wait_until_loaded(server: Server) -> None:
             if b"being loaded" not in server.request("GET", "/readyz")[2]:
                 return
             time.sleep(0.02)
-        except OSError:
+        except (OSError, http.client.HTTPException):  # nobody listens yet, or a worker has ended in the middle
             time.sleep(0.05)
     raise AssertionError(f"the service did not start: {server.log.read_text()[-2000:]}")

@@ -22,7 +22,7 @@ def board() -> Iterator[Board]:
     """A board on which nobody has written."""
     board = Board()
     yield board
-    board._retiring.close()
+    os.close(board._retiring)
 
 
 def in_family(code: str) -> str:
@@ -207,7 +207,7 @@ def test_board_needs_no_file_system(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     board = Board()
     board.note(1, 0, 1)
     assert board.may_retire(1, 1)
-    board._retiring.close()
+    os.close(board._retiring)
 
 
 def test_copies_of_services_that_were_killed_are_removed(

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from tests.conftest import PENGUIN, ROOT
 from tests.faults.shares import await_workers, largest_share
 from tests.faults.witness import witness
 from tests.leaky import LeakySum
-from tests.server import START_LINE, Server, environment, free_port, running, wait_until_loaded
+from tests.server import START_LIMIT_S, START_LINE, Server, environment, free_port, running
 from tests.slow import SlowSum
+from tests.test_catalogue import edit
 from tests.test_server import pack_into
 
 pytestmark = pytest.mark.slow
@@ -44,11 +45,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "models", folder / "models")
     rows = pandas.DataFrame(np.arange(8.0).reshape(4, 2), columns=["a", "b"])
     pack_into(folder, "slow", SlowSum().fit(rows), rows)
+    forget_speed(folder / "models" / "slow" / "1")
     pack_into(folder, "cheap", LeakySum().fit(rows), rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLOW_S", "0")
         pack_into(folder, "sham", SlowSum().fit(rows), rows)
     return folder / "models"
+
+
+def forget_speed(package: Path) -> None:
+    """Take out what was measured, so that no worker tries row by row, slowly, whether requests may be joined."""
+    cost = json.loads((package / "manifest.json").read_text())["cost"]
+    edit(package, cost=cost | {"microseconds": {}})
 
 
 @pytest.fixture(scope="module")
@@ -186,15 +194,22 @@ def test_1_2_malformed_head_is_a_problem(head: bytes, server: Server) -> None:
 
 def test_2_14_overload_is_refused_and_probes_answer(models: Path) -> None:
     """With every thread busy and the queue full, more is refused at once with Retry-After, and probes still answer."""
+    body, json_body = json.dumps({"instances": [[1, 2]]}).encode(), {"Content-Type": "application/json"}
     with running(models, WEB_CONCURRENCY="1", ANYPORT_THREADS="1", ANYPORT_QUEUE="1", SLOW_S="3") as server:
-        with ThreadPoolExecutor(2) as pool:
-            asked = [pool.submit(server.predict, [[1, n]], SLOW) for n in range(2)]
-            time.sleep(0.7)
-            body = json.dumps({"instances": [[1, 2]]}).encode()
-            status, headers, document = server.request("POST", SLOW, body, {"Content-Type": "application/json"})
+        with ThreadPoolExecutor(3) as pool:
+            asked = as_completed([pool.submit(server.request, "POST", SLOW, body, json_body) for _ in range(3)])
+            status, headers, document = next(asked).result()  # the other two have the thread and the queue
             assert (status, json.loads(document)["type"], headers["Retry-After"]) == (503, "/problems/overloaded", "1")
             assert server.request("GET", "/readyz")[0] == 200
-            assert [answer.result()[1]["predictions"] for answer in asked] == [[1.0], [2.0]]
+            assert [json.loads(answer.result()[2])["predictions"] for answer in asked] == [[3.0], [3.0]]
+
+
+def occupy(server: Server, pool: ThreadPoolExecutor, path: str = SLOW) -> Future[Any]:
+    """Occupy the only thread where there is no queue: of two requests one is refused at once; return the other."""
+    asked = [pool.submit(server.predict, [[1, 2]], path) for _ in range(2)]
+    refused = next(as_completed(asked))
+    assert refused.result()[0] == 503
+    return asked[1 - asked.index(refused)]
 
 
 def test_cheap_prediction_waits_for_no_thread(models: Path) -> None:
@@ -202,9 +217,9 @@ def test_cheap_prediction_waits_for_no_thread(models: Path) -> None:
     many = json.dumps({"instances": [[1, 2]] * 4000}).encode()
     zipped = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     settings = {"ANYPORT_THREADS": "1", "ANYPORT_QUEUE": "0", "ANYPORT_GZIP_REQUESTS": "true", "SLOW_S": "5"}
-    with running(models, WEB_CONCURRENCY="1", **settings) as server, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.predict, [[1, 2]], SLOW)
-        time.sleep(0.7)
+    with running(models, WEB_CONCURRENCY="1", **settings) as server, ThreadPoolExecutor(2) as pool:
+        assert server.predict([[1, 2]], CHEAP)[0] == 200  # the models are loaded, and the loop knows of them
+        asked = occupy(server, pool)
         answers = [
             server.predict([[1, 2]], CHEAP)[0],
             server.predict([[1, 2]], CHEAP.replace(":", "/versions/1:"))[0],
@@ -230,14 +245,13 @@ def test_pipelined_cheap_predictions_are_answered_in_order(server: Server) -> No
 def test_model_that_is_cheap_no_more_goes_to_a_thread(models: Path) -> None:
     """A model that was measured to be cheap and is slow here holds the loop up once, and then only a thread."""
     with running(models, WEB_CONCURRENCY="1", ANYPORT_THREADS="1", ANYPORT_QUEUE="0", SLOW_S="1.5") as server:
+        deadline = time.monotonic() + START_LIMIT_S
         while not (said := [line["message"] for line in server.lines() if "threads answer" in line["message"]]):
+            assert time.monotonic() < deadline
             assert server.predict([[1, 2]], SHAM)[1]["predictions"] == [3.0]
         assert len(said) == 1 and said[0].startswith("/v1/models/sham:predict took ")
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(server.predict, [[1, 2]], SHAM)
-            time.sleep(0.5)
-            assert server.predict([[1, 2]], SHAM)[0] == 503  # the one thread has it
-            assert asked.result()[1]["predictions"] == [3.0]
+        with ThreadPoolExecutor(2) as pool:
+            assert occupy(server, pool, SHAM).result()[1]["predictions"] == [3.0]  # the one thread had it
 
 
 @pytest.mark.parametrize(
@@ -263,9 +277,8 @@ def test_2_11_stuck_worker_is_replaced(models: Path) -> None:
     with running(models, WEB_CONCURRENCY="1", ANYPORT_REQUEST_TIMEOUT_S="1", SLOW_S="5") as server:
         status, document = server.predict([[1, 2]], SLOW)
         assert (status, document["type"]) == (503, "/problems/overloaded")
-        while not any("is replaced" in line["message"] for line in server.lines()):
-            time.sleep(0.1)
-        wait_until_loaded(server)
+        server.await_lines("the worker is replaced", 1)
+        server.await_lines("penguins/1 answers now", 2)
         assert server.predict([PENGUIN])[1]["predictions"] == ["Adelie"]
 
 
@@ -358,12 +371,9 @@ def test_2_10_ending_worker_says_so_and_serves_on(models: Path) -> None:
 def test_2_10_prediction_that_outlives_the_drain_is_answered(models: Path) -> None:
     """A prediction that would keep the service beyond its time gets 503 and no reset, and nobody need be killed."""
     line = [*START_LINE[:-1], "--graceful-timeout", "4", START_LINE[-1]]
-    with (
-        running(models, line, WEB_CONCURRENCY="1", SLOW_S="4", ANYPORT_LAME_DUCK_S="0") as server,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        asked = pool.submit(server.predict, [[1, 2]], SLOW)
-        time.sleep(0.7)
+    settings = {"ANYPORT_THREADS": "1", "ANYPORT_QUEUE": "0", "SLOW_S": "4", "ANYPORT_LAME_DUCK_S": "0"}
+    with running(models, line, WEB_CONCURRENCY="1", **settings) as server, ThreadPoolExecutor(2) as pool:
+        asked = occupy(server, pool)
         assert server.stop() == 0
         assert not any("SIGKILL" in line["message"] for line in server.lines())
         status, document = asked.result()

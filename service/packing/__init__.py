@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from service.packing.compiling import Compiling, Evidence, add_compiled, stage_c
 from service.packing.sample import read_sample
 from service.packing.study import Choices, Study
 from service.runtimes import RUNTIMES, Loaded, Policy, RuntimeModule, Source
+from service.runtimes.base import check_skew
 from service.store import Store, add_file, write_manifest
 from service.trial import Limits, try_out
 
@@ -62,7 +64,7 @@ def pack(
     sample = read_sample(sample_file, choices.separator)
     tell("loading the model")
     runtime, module = _runtime(model_file)
-    loaded = _load(model_file, module, policy)
+    loaded, made_with = _load(model_file, module, policy)
     facts = module.examine(loaded.model)
     sample = sample.knowing(facts.categories)
     tell("finding out what it takes")
@@ -74,7 +76,8 @@ def pack(
         with model_file.open("rb") as stream:
             entry = add_file(staged, f"model{model_file.suffix}", stream)
         artifact = Artifact(runtime=runtime, file=entry.name, layout=study.candidate.layout)
-        draft = _draft(name, version, entry, artifact, study, facts.libraries, loaded.types)
+        libraries = {library: metadata.version(library) for library in facts.libraries} | made_with
+        draft = _draft(name, version, entry, artifact, study, libraries, loaded.types)
         tell("compiling it, and asking both forms the same rows")
         evidence = Evidence(loaded.model, study.table, study.rows)
         draft, notes = add_compiled(staged, draft, evidence, compiling)
@@ -121,7 +124,7 @@ def _draft(
     entry: PackedFile,
     artifact: Artifact,
     study: Study,
-    libraries: tuple[str, ...],
+    libraries: dict[str, str],
     types: tuple[str, ...],
 ) -> Manifest:
     """Make the manifest, but for the cost, which is measured on what it describes."""
@@ -133,7 +136,7 @@ def _draft(
         signature=study.candidate.signature,
         files=(entry,),
         artifacts=(artifact,),
-        libraries={library: metadata.version(library) for library in libraries},
+        libraries=libraries,
         environment=_environment(),
         skops_types=types,
         golden=golden.choose_golden(study.candidate, study.rows, study.predictions),
@@ -158,7 +161,29 @@ def _runtime(model_file: Path) -> tuple[str, RuntimeModule]:
     raise PackingError(f"{model_file.name} ends in none of {known}; save the model in one of these formats")
 
 
-def _load(model_file: Path, module: RuntimeModule, policy: Policy) -> Loaded:
+def _load(model_file: Path, module: RuntimeModule, policy: Policy) -> tuple[Loaded, dict[str, str]]:
+    """Load a model that has no manifest yet; return the version of scikit-learn in its state too, where it is another.
+
+    Only packing may catch warnings: their filters are the whole process's, and threads take them from each other.
+
+    Source: docs.python.org/3/library/warnings.html#warnings.catch_warnings, read 2026-11-23.
+    """
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    made_with: dict[str, str] = {}
+    with warnings.catch_warnings(record=True, action="always", category=InconsistentVersionWarning) as caught:
+        loaded = _read(model_file, module, policy)
+    for warning in caught:
+        if isinstance(warning.message, InconsistentVersionWarning):
+            made_with.setdefault("scikit-learn", warning.message.original_sklearn_version)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    for library, version in made_with.items():
+        check_skew(policy, model_file.name, library, version, metadata.version(library))
+    return loaded, made_with
+
+
+def _read(model_file: Path, module: RuntimeModule, policy: Policy) -> Loaded:
     try:
         with model_file.open("rb") as stream:
             return module.load(stream, Source(model_file.name), policy)

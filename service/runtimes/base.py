@@ -5,12 +5,16 @@ A runtime sees tables and never a wire format.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
+from service.errors import VersionSkew
 from service.manifest import Layout
 from service.signature import Dtype, Label, Signature, Task
 from service.table import Column, Table
+
+log = logging.getLogger(__name__)
 
 
 class Outputs(NamedTuple):
@@ -51,12 +55,19 @@ class Source:
     types: tuple[str, ...] | None = None
 
 
-def skew_detail(label: str, library: str, made_with: str, here: str) -> str:
-    """Say which version a model was made with, which one is here, and the two ways to mend it."""
-    return (
+def check_skew(policy: Policy, label: str, library: str, made_with: str, here: str) -> None:
+    """Refuse a model that was made with another version of a library, or log it, as the policy says.
+
+    Raises:
+        VersionSkew: With both versions and the two ways to mend it.
+    """
+    detail = (
         f"{label} was made with {library} {made_with} and here is {here}; train and pack it again here, or write "
         f"`{library}=={made_with}` into requirements.in and run `make lock install`"
     )
+    if policy.skew == "refuse":
+        raise VersionSkew(detail)
+    log.warning(detail)
 
 
 @dataclass(frozen=True)
@@ -104,8 +115,11 @@ class RuntimeModule(Protocol):
     def load(self, stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
         """Read a model from an open file.
 
+        Threads may predict meanwhile, so it leaves alone what they share, such as the filters of warnings. Versions are
+        the manifest's matter, which whoever calls has looked at, and while there is none yet packing's.
+
         Raises:
-            PackageError: If it is untrusted, unreadable, of other versions, or a library is missing.
+            PackageError: If it is untrusted or unreadable, or a library is missing.
         """
 
     def bind(self, model: Any, signature: Signature, layout: Layout) -> Runtime:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache, partial
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from service.errors import UnreadableModel, VersionSkew
+from service.errors import UnreadableModel
 from service.manifest import Layout
-from service.runtimes.base import Facts, Outputs, Policy, Source, skew_detail
+from service.runtimes.base import Facts, Outputs
 from service.signature import TEXTS, Label, Signature, Task
 from service.table import NUMPY_DTYPES, Column, Table
 
@@ -41,27 +39,6 @@ class EstimatorRuntime:
             return Outputs(predictions)
         shares = self._estimator.predict_proba(rows)
         return Outputs(predictions, tuple(map(_dense, shares if isinstance(shares, list) else [shares])))
-
-
-@contextmanager
-def watch_versions(source: Source, policy: Policy) -> Iterator[None]:
-    """Watch an estimator being loaded for another version of scikit-learn in its state.
-
-    Raises:
-        VersionSkew: If there is one and the policy refuses it.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    from sklearn.exceptions import InconsistentVersionWarning
-
-    found = [w.message for w in caught if isinstance(w.message, InconsistentVersionWarning)]
-    if found:
-        versions = found[0].original_sklearn_version, found[0].current_sklearn_version
-        detail = skew_detail(source.label, "scikit-learn", *versions)
-        if policy.skew == "refuse":
-            raise VersionSkew(detail)
-        log.warning(detail)
 
 
 def bind(model: Any, signature: Signature, layout: Layout) -> EstimatorRuntime:

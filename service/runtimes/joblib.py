@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from service.errors import MissingLibrary, UnreadableModel, UntrustedModel, shorten
 from service.runtimes.base import Loaded, Policy, Source
-from service.runtimes.estimator import LAYOUTS, bind, examine, watch_versions
+from service.runtimes.estimator import LAYOUTS, bind, examine
 
 __all__ = ["IMPORTS", "LAYOUTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
 
@@ -28,8 +28,7 @@ def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
             f"{source.label} is a pickle, and loading one runs its code; allow it with ANYPORT_ALLOW_PICKLE=true, or "
             "pack the model as .skops or .onnx"
         )
-    with watch_versions(source, policy):
-        return Loaded(_unpickle(stream, source))
+    return Loaded(_unpickle(stream, source))
 
 
 def _unpickle(stream: BinaryIO, source: Source) -> Any:

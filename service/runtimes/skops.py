@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from service.errors import MissingLibrary, ServiceError, UnreadableModel, UntrustedModel
 from service.runtimes.base import Loaded, Policy, Source
-from service.runtimes.estimator import LAYOUTS, bind, examine, watch_versions
+from service.runtimes.estimator import LAYOUTS, bind, examine
 
 __all__ = ["IMPORTS", "LAYOUTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
 
@@ -35,8 +35,7 @@ def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
     try:
         types = skops.io.get_untrusted_types(data=content) if source.types is None else list(source.types)
         _check_trust(types, source, policy)
-        with watch_versions(source, policy):
-            return Loaded(skops.io.loads(content, trusted=types), tuple(types))
+        return Loaded(skops.io.loads(content, trusted=types), tuple(types))
     except ServiceError:
         raise
     except skops.io.exceptions.UntrustedTypesFoundException as error:

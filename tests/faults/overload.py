@@ -271,7 +271,7 @@ def slow_service() -> Iterator[Server]:
         with running(
             folder / "models", WEB_CONCURRENCY=str(WORKERS), ANYPORT_THREADS=str(THREADS), SLOW_S=str(SLOW_S)
         ) as server:
-            time.sleep(2)  # every worker has loaded its models
+            server.await_lines("answers now", 2 * WORKERS)  # two models in each
             yield server
 
 

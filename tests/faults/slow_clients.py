@@ -295,7 +295,7 @@ def main(clients: int) -> bool:
     well = True
     for workers in (1, 2):
         with besieged(workers, clients) as server:
-            time.sleep(2)  # every worker has loaded its models
+            server.await_lines("answers now", workers)
             for name, kinds in [*((name, {name: kind}) for name, kind in KINDS.items()), ("together", KINDS)]:
                 outcome = siege(server, kinds, clients)
                 well &= outcome.held

@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.store import Store
+from service.board import PREFIX
+from service.store import ACTIVE, Store
 from tests.conftest import ROOT
 from tests.faults.witness import CLIENTS, Activation, has_loaded, pack_shouting, watch, workers_of
 from tests.misfits import add_misfit
@@ -248,7 +249,7 @@ def witness(fault: str, hold_s: float = 2.0) -> Report:
             pack_shouting(Path(shutil.copytree(models, Path(folder) / "workshop")))
         variables = {"GUNICORN_CMD_ARGS": "--max-requests 100"} if fault in RECYCLED else {}
         with running(models, WEB_CONCURRENCY="2", **variables) as server:
-            time.sleep(hold_s)  # both workers have loaded their models and kept their copies
+            await_copies(server)
             day, prober = Day(server, models, Activation(), hold_s), Prober(server)
             prober.start()
             counted = watch(server.port, lambda: FAULTS[fault](day), day.active)
@@ -256,6 +257,16 @@ def witness(fault: str, hold_s: float = 2.0) -> Report:
             prober.join()
             lives = server.process.poll() is None and server.stop() == 0
         return report(fault, day, prober.told, counted, lives)
+
+
+def await_copies(server: Server) -> None:
+    """Wait until both workers have loaded the demo model, and its copy for bad days is kept."""
+    server.await_lines("answers now", 2)
+    kept = f"{PREFIX}{server.process.pid}-*/penguins/{ACTIVE}"
+    deadline = time.monotonic() + ARRIVAL_S
+    while not any(Path(tempfile.gettempdir()).glob(kept)):
+        assert time.monotonic() < deadline, "no copies are kept"
+        time.sleep(0.02)
 
 
 def report(fault: str, day: Day, told: list[Told], counted: Counter[str], lives: bool) -> Report:

@@ -192,8 +192,8 @@ def recycle(times: int, models: Path) -> Counter[str]:
     with running(models, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS="--max-requests 100") as server:
 
         def disturb() -> None:
-            while sum("is replaced" in line["message"] for line in server.lines()) < times:
-                time.sleep(0.5)
+            for turn in range(times):
+                server.await_lines("is replaced", turn + 1)
 
         return watch(server.port, disturb)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import onnx
 import pandas
 import pytest
+import sklearn
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -24,7 +26,15 @@ from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from service.errors import InvalidInstance, MissingLibrary, PackageError, PackingError, ServiceError, UnreadableModel
+from service.errors import (
+    InvalidInstance,
+    MissingLibrary,
+    PackageError,
+    PackingError,
+    ServiceError,
+    UnreadableModel,
+    VersionSkew,
+)
 from service.packing import Choices, Packed, pack
 from service.packing.sample import read_sample
 from service.packing.statistics import measure_quality, settle_task, target_values
@@ -35,6 +45,8 @@ from service.signature import LARGEST_FLOAT32, Feature
 from service.store import Store
 from service.table import PredictRequest, table_from_rows
 from tests.conftest import ROOT
+from tests.misfits import Misfit
+from tests.runtimes.test_runtimes import OF_ANOTHER_VERSION
 
 PENGUINS = (ROOT / "examples" / "penguins" / "penguins.csv").read_text()
 PENGUINS_MODEL = ROOT / "models" / "penguins" / "1" / "model.joblib"
@@ -327,6 +339,47 @@ def test_pack_refuses_pickle_that_the_policy_does_not_allow(try_pack: TryPack, m
     with pytest.raises(PackageError, match="ANYPORT_ALLOW_PICKLE"):
         try_pack("penguins", PENGUINS, policy=Policy(pickle=False), **SPECIES)
     assert listing(models_dir) == before
+
+
+SUFFIXES = {"joblib": ".pkl", "skops": ".skops"}
+PAIRS = "a,b\n" + "".join(f"{number},{-number / 2}\n" for number in range(-20, 20))
+
+
+@pytest.fixture(params=OF_ANOTHER_VERSION)
+def older_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A model of two numbers as another scikit-learn would have saved it."""
+    path = tmp_path / f"older{SUFFIXES[request.param]}"
+    path.write_bytes(OF_ANOTHER_VERSION[request.param]())
+    return path
+
+
+def test_pack_refuses_model_of_another_scikit_learn(try_pack: TryPack, models_dir: Path, older_file: Path) -> None:
+    """A file made with another scikit-learn is refused with both versions and the two ways to mend it."""
+    before = listing(models_dir)
+    says = rf"older\S+ was made with scikit-learn 0\S+ and here is {sklearn.__version__}; .*scikit-learn==0"
+    with pytest.raises(VersionSkew, match=says):
+        try_pack(older_file, PAIRS)
+    assert listing(models_dir) == before
+
+
+def test_manifest_records_the_version_that_the_model_was_made_with(
+    try_pack: TryPack, store: Store, older_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Packed under the policy `warn`, such a file has its own version in the manifest, by which workers refuse it."""
+    with caplog.at_level(logging.WARNING):
+        manifest = try_pack(older_file, PAIRS, policy=Policy(skew="warn")).manifest
+    assert f"here is {sklearn.__version__}" in caplog.text
+    assert manifest.libraries["scikit-learn"] == "0" + sklearn.__version__[1:]
+    assert manifest.environment["scikit-learn"] == sklearn.__version__
+    with pytest.raises(VersionSkew, match="new/1 was made with scikit-learn 0"):
+        store.open(manifest, Policy(), manifest.artifacts[-1])
+
+
+def test_pack_shows_other_warnings(try_pack: TryPack, tmp_path: Path) -> None:
+    """What a model's library warns of while it is loaded, the user sees."""
+    joblib.dump(Misfit("import warnings; warnings.warn('of another age')", numbers()), tmp_path / "it.joblib")
+    with pytest.warns(UserWarning, match="of another age"):
+        try_pack(tmp_path / "it.joblib", "size,price\n1,2\n3,4\n4,5\n")
 
 
 def test_pack_refuses_model_that_only_this_process_can_open(
