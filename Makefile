@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TOOLS := $(VENV)/tools
-VENDORS := appengine awsebcli azure heroku honcho nginx pythonanywhere pyuwsgi
+VENDORS := appengine awsebcli azure heroku honcho nginx pyarrow pythonanywhere pyuwsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .PHONY: serve test install lint types pytest test-platforms bench bench-quick lock-peers format docs lock clean
@@ -28,9 +28,12 @@ types: $(VENV)/.installed-dev
 pytest: $(VENV)/.installed-dev $(VENV)/.gunicorn-source
 	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/vendors --ignore=tests/rehearsal
 
-# Programs that nobody here wrote read the deployment files, and every platform is rehearsed.
+# Programs that nobody here wrote read the deployment files, Arrow is sent, and every platform is rehearsed. pyarrow is not
+# among the requirements, and stands beside them only here, because pandas would take it up.
 test-platforms: $(VENV)/.installed-dev $(VENDORS:%=$(TOOLS)/%/.made)
-	$(BIN)/python -m pytest tests/vendors -q -n 2
+	$(BIN)/python -m pytest tests/vendors -q -n 2 --ignore=tests/vendors/arrow
+	PYTHONPATH="$$(echo $(abspath $(TOOLS))/pyarrow/lib/python*/site-packages)" \
+	  $(BIN)/python -m pytest tests/vendors/arrow tests/protocols/test_native.py tests/protocols/test_protocols.py -q
 	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/rehearsal -q  # alone, because it measures
 
 # Everything takes about an hour; less of it: make bench PEERS="anyport twin" WORKLOADS=penguins ROUNDS=3 SECONDS=4

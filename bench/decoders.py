@@ -267,7 +267,7 @@ def answers() -> None:
     """Print the median microseconds of each encoder, taken in turns; both write the same bytes."""
     print("| answer | rows | type | KiB | json or csv µs | service µs (ratio) |")
     print("|" + "---|" * 6)
-    for n_rows, content_type in product((1, 10_000), native.RESPONSE_TYPES):
+    for n_rows, content_type in product((1, 10_000), ("application/json", "text/csv")):
         for label, answer in honest_answers(n_rows).items():
             calls = [partial(write, answer, content_type) for write in (exact_answer, native.encode_response)]
             expected, found = (call() for call in calls)

@@ -8,7 +8,6 @@ medians are printed. The log goes to /dev/null.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -28,7 +27,6 @@ from service.heads import Heads
 from service.logs import BackgroundHandler, JsonFormatter
 from service.protocols import native
 from service.settings import Settings
-from service.web.body import read_body
 from service.web.exchange import Exchange
 from service.web.lane import headers_of, read_plain
 
@@ -57,21 +55,18 @@ def make_parts(models: Path) -> dict[str, Callable[[], Any]]:
     predictor = serving.catalogue().predictor()
     signature = predictor.manifest.signature
     request = request_bytes(signature.example())
-    heads, answers = Heads(cfg), Answers(app, cfg)
-    environ = heads.read(request, CLIENT, SERVER).environ
-    body = read_body(
-        dict(environ, **{"wsgi.input": io.BytesIO(request.split(b"\r\n\r\n", 1)[1])}), 2**20, accept_gzip=False
-    )
+    heads, answers = Heads(cfg, read_plain), Answers(app, cfg)
+    body = heads.read(request, CLIENT, SERVER).body
     decoded = native.decode_request(body, "application/json", {}, signature, 1)
     response = predictor.predict(decoded)
-    exchange = Exchange(environ)
+    exchange = Exchange("")
     exchange.ask(predictor)
     answer = exchange.predict(predictor, body, "application/json", {}, 1, "application/json")
     received = bytearray(request)
     return {
         "frame: where the request ends": lambda: read_head(received),
-        "head: bytes to environ": lambda: heads.read(request, CLIENT, SERVER),
-        "lane: what is asked for, and the request's id": lambda: (read_plain(environ), Exchange(environ)),
+        "head: what it asks for, as seen before": lambda: heads.read(request, CLIENT, SERVER),
+        "the request's id": lambda: Exchange(""),
         "decode: JSON to checked columns": lambda: native.decode_request(body, "application/json", {}, signature, 1),
         "predict: the model": lambda: predictor.predict(decoded),
         "encode: predictions to JSON": lambda: native.encode_response(response, "application/json"),

@@ -28,8 +28,6 @@ from service.protocols import native
 STATUS = re.compile(r"(?!204|304)[2-5][0-9]{2} [ -~]+")
 """A status whose answer has a body."""
 NAMES = re.compile(r"[A-Za-z0-9-]+")
-FIELDS = re.compile(r"(?:[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+")
-"""Headers that gunicorn sends as they are."""
 
 KNOWN_SHAPES = 64
 """Of how many statuses and lists of headers it is remembered that they are plain."""
@@ -81,19 +79,28 @@ class Reply:
         """Return status, headers and body if they are said in one piece each and need nothing done to them."""
         match self.said:
             case [("start", (str(status), list(headers))), ("chunk", bytes(body))]:
-                text = "".join([name + ": " + value + "\r\n" for name, value in headers])
-                length = _place_of_length(status, tuple(name for name, _ in headers))
+                text = _fields(headers)
+                length = _place_of_length(status, tuple([name for name, _ in headers]))
                 told = length is not None and headers[length][1] == str(len(body))
-                if told and FIELDS.fullmatch(text) and text.count("\n") == len(headers):
+                if told and "".join([value for _, value in headers]).isprintable() and _is_trim(text):
                     return status, text, body
         return None
+
+
+def _fields(headers: list[tuple[str, str]]) -> str:
+    return "".join([name + ": " + value + "\r\n" for name, value in headers])
+
+
+def _is_trim(text: str) -> bool:
+    """Whether fields are in ASCII and have no value that is empty, or has spaces at its ends."""
+    return text.isascii() and ":  " not in text and " \r\n" not in text
 
 
 @lru_cache(KNOWN_SHAPES)
 def _place_of_length(status: str, names: tuple[str, ...]) -> int | None:
     """Return where among its headers a plain answer tells its length; None of an answer that is not plain."""
     lower = [name.lower() for name in names]
-    if not STATUS.fullmatch(status) or not NAMES.fullmatch("".join(names)) or not hop_headers.isdisjoint(lower):
+    if not STATUS.fullmatch(status) or not all(map(NAMES.fullmatch, names)) or not hop_headers.isdisjoint(lower):
         return None
     return lower.index("content-length") if lower.count("content-length") == 1 else None
 
@@ -103,7 +110,11 @@ class Answers:
 
     def __init__(self, app: Any, cfg: Any) -> None:
         self._app, self._cfg = app, cfg
-        self._heads = Heads(cfg)
+        from service.web.lane import Lane, read_plain  # the master imports this module before it listens
+
+        inner = getattr(app, "wsgi_app", None)
+        self._lane = inner if isinstance(inner, Lane) else None
+        self._heads = Heads(cfg, read_plain)
         self._date = (0, "")
 
     def answer(self, request: bytes, client: Any, server: Any, *, close: bool) -> tuple[bytes, bool]:
@@ -122,11 +133,15 @@ class Answers:
             plain = self._heads.read(request, client, server)
             if plain is None:
                 return self._through_gunicorn(request, client, server, None, close=close)
-            reply = Reply(self._app, plain.environ)
+            close = close or plain.head.close
+            said = self._lane.answer(plain.head.asks, plain.body, client[0]) if self._lane and plain.head.asks else None
+            if said is not None:
+                return self._write(said.status, _fields(said.headers), said.body, close=close)
+            reply = Reply(self._app, self._heads.environ(plain, client))
             written = reply.plain()
-            if written is None or plain.environ["REQUEST_METHOD"] == "HEAD":
+            if written is None or plain.head.environ["REQUEST_METHOD"] == "HEAD":
                 return self._through_gunicorn(request, client, server, reply, close=close)
-            return self._write(*written, close=close or plain.close)
+            return self._write(*written, close=close)
         except (ParseException, NoMoreData, StopIteration) as error:
             log.info("a request could not be parsed: %s", type(error).__name__)
             return problem(InvalidHeader("the request is not HTTP/1.1 as RFC 9112 has it; check its head")), False

@@ -18,6 +18,8 @@ MOST_BYTES = 16 * 1024
 
 The worst body of so many bytes, a CSV with a fault in each row, takes 8 ms to be refused: less than a turn.
 """
+ARROW = b"application/vnd.apache.arrow.stream"
+"""Whoever asks for it first waits while pyarrow is imported; the loop must not."""
 SLOW_S = 0.01
 """A turn of the loop. A model whose answers take longer than that is not cheap here, whatever was measured elsewhere:
 the machine may be slower."""
@@ -36,7 +38,7 @@ class CheapModels:
 
     def take(self, request: bytes, grown_bytes: int) -> bool:
         """Whether a request is for one of them, and neither it nor what it may grow to is large."""
-        small = max(len(request), grown_bytes) <= MOST_BYTES
+        small = max(len(request), grown_bytes) <= MOST_BYTES and ARROW not in request
         return small and request.startswith(b"POST ") and path_of(request) in self.paths
 
     def note(self, request: bytes, elapsed_s: float) -> None:

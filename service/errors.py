@@ -4,7 +4,8 @@ Knows nothing of HTTP libraries, models or files. The core raises these; each ed
 
 ServiceError
 ├── RequestError             the client can mend it
-│   ├── InvalidJson, DuplicateKey, InvalidCsv, InvalidHeader, InvalidContentEncoding, UnknownParameter   400
+│   ├── InvalidJson, DuplicateKey, InvalidCsv, InvalidArrow                                              400
+│   ├── InvalidHeader, InvalidContentEncoding, UnknownParameter                                          400
 │   ├── NotFound, UnknownModel, UnknownVersion                                                           404
 │   ├── MethodNotAllowed 405, NotAcceptable 406, RequestTimeout 408, PayloadTooLarge 413
 │   ├── UnsupportedMediaType, UnsupportedContentEncoding                                                 415
@@ -90,6 +91,11 @@ class DuplicateKey(RequestError):
 class InvalidCsv(RequestError):
     code = "invalid-csv"
     title = "The body is not the CSV that the signature describes"
+
+
+class InvalidArrow(RequestError):
+    code = "invalid-arrow"
+    title = "The body is not a whole and plain Arrow IPC stream"
 
 
 class InvalidHeader(RequestError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 256
@@ -17,6 +18,8 @@ MAX_TRAILER_BYTES = 8 * 1024
 HEAD_END = b"\r\n\r\n"
 FRAMING = re.compile(rb"\n(content-length|transfer-encoding|expect)[ \t]*:([^\r\n]*)", re.IGNORECASE)
 LENGTH = re.compile(rb"[0-9]{1,15}")
+KNOWN_HEADS, MEMORABLE_BYTES = 256, 1024
+"""Of how many heads, and how long ones, it is remembered what they say: a client's next is mostly its last again."""
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
 
 
@@ -40,8 +43,13 @@ def read_head(received: bytearray) -> Head | None:
         # A line that ends without a carriage return, or a head without end: gunicorn's parser says what is wrong.
         overlong = len(received) >= MAX_HEAD_BYTES or b"\n\n" in received
         return Head(len(received), irregular=True) if overlong else None
-    size_bytes = end + len(HEAD_END)
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in FRAMING.findall(received, 0, end)]
+    head = bytes(received[: end + len(HEAD_END)])
+    return _recall(head) if len(head) <= MEMORABLE_BYTES else _read(head)
+
+
+def _read(head: bytes) -> Head:
+    size_bytes = len(head)
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in FRAMING.findall(head)]
     framing = [field for field in fields if field[0] != b"expect"]
     expects = [value.lower() for name, value in fields if name == b"expect"]
     if not framing:
@@ -54,6 +62,9 @@ def read_head(received: bytearray) -> Head | None:
     if name == b"transfer-encoding" and value.lower() == b"chunked":
         return Head(size_bytes, None, bool(expects))
     return Head(size_bytes, irregular=True)
+
+
+_recall = lru_cache(KNOWN_HEADS)(_read)
 
 
 class Chunks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 from gunicorn.http import wsgi
 from gunicorn.http.errors import ConfigurationProblem
 from gunicorn.http.parser import RequestParser
+
+from service.framing import HEAD_END, KNOWN_HEADS, MEMORABLE_BYTES
 
 HEAD = re.compile(
     rb"(GET|HEAD|POST) ((/(?!/)[A-Za-z0-9._~:/-]*)(?:\?([A-Za-z0-9._~=&-]*))?) HTTP/1\.1\r\n"
@@ -34,19 +37,37 @@ KNOWN_NAMES = 256
 """Of how many fields it is remembered what the environ calls them."""
 
 
+class Known(NamedTuple):
+    """What a plain head says by itself, whoever sent it."""
+
+    environ: dict[str, Any]
+    """As gunicorn makes it, but for the client, the scheme and the body."""
+    body_bytes: int
+    https: bool
+    """Whether it says that it came by https, which only some are believed."""
+    close: bool
+    """Whether the client wants the connection closed."""
+    asks: Any
+    """What `look` made of it."""
+
+
 class Request(NamedTuple):
     """A request whose head is plain."""
 
-    environ: dict[str, Any]
-    close: bool
-    """Whether the client wants the connection closed."""
+    head: Known
+    body: bytes
 
 
 class Heads:
-    """Reads plain heads under one configuration of gunicorn's."""
+    """Reads plain heads under one configuration of gunicorn's, and remembers what they say.
 
-    def __init__(self, cfg: Any) -> None:
-        self._cfg = cfg
+    Args:
+        cfg: The configuration.
+        look: What else is to be remembered of a head, made of its environ.
+    """
+
+    def __init__(self, cfg: Any, look: Callable[[dict[str, Any]], Any]) -> None:
+        self._cfg, self._look = cfg, look
         limits = (cfg.limit_request_line, cfg.limit_request_field_size, DEFAULT_LIMIT)
         self._most_bytes = min(limit for limit in limits if limit > 0)  # no line of such a head breaks one
         self._most_fields = cfg.limit_request_fields
@@ -54,35 +75,40 @@ class Heads:
         self._secure = {"HTTP_" + name.replace("-", "_"): value for name, value in headers if "_" not in name}
         self._base = lru_cache(None)(self._make_base)
         self._trusts = lru_cache(KNOWN_PEERS)(self._look_up)
+        self._recall = lru_cache(KNOWN_HEADS)(self._know)
 
     def read(self, request: bytes, client: Any, server: Any) -> Request | None:
         """Read the head of a whole request; None if it is for gunicorn's parser."""
-        found = HEAD.match(request, 0, self._most_bytes)
-        if found is None or not isinstance(client, tuple) or not isinstance(server, tuple):
+        end = request.find(HEAD_END, 0, self._most_bytes) + len(HEAD_END)
+        if end < len(HEAD_END) or not isinstance(client, tuple) or not isinstance(server, tuple):
             return None
-        fields, body = self._fields(found[5].decode("ascii")), request[found.end() :]
-        if fields is None or not _fits(fields.get("HTTP_CONTENT_LENGTH"), body):
+        known = (self._recall if end <= MEMORABLE_BYTES else self._know)(request[:end], server)
+        return None if known is None or known.body_bytes != len(request) - end else Request(known, request[end:])
+
+    def environ(self, request: Request, client: tuple[Any, ...]) -> dict[str, Any]:
+        """Make a request's environ, as gunicorn does."""
+        return request.head.environ | {
+            "REMOTE_ADDR": client[0],
+            "REMOTE_PORT": str(client[1]),
+            "wsgi.url_scheme": "https" if request.head.https and self._trusts(client[0]) else "http",
+            "wsgi.input": io.BytesIO(request.body),
+        }
+
+    def _know(self, head: bytes, server: tuple[Any, ...]) -> Known | None:
+        """Read a head that came to a listener; None if it is for gunicorn's parser."""
+        found, base = HEAD.fullmatch(head), self._base(server)
+        fields = None if found is None else self._fields(found[5].decode("ascii"))
+        if found is None or fields is None or base is None:
             return None
-        scheme, base = self._scheme(fields, client), self._base(server)
-        if scheme is None or base is None:
+        declared = fields.get("HTTP_CONTENT_LENGTH", "0")
+        said = [fields[name] == secure for name, secure in self._secure.items() if name in fields]
+        if not (declared.isdecimal() and len(declared) < 16) or len(said) > 1:
             return None
         close = fields.get("HTTP_CONNECTION", "").lower() == "close"
         method, target, path, query = ((part or b"").decode("ascii") for part in found.groups()[:4])
-        return Request(
-            base
-            | _renamed(fields)
-            | {
-                "REQUEST_METHOD": method,
-                "RAW_URI": target,
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REMOTE_ADDR": client[0],
-                "REMOTE_PORT": str(client[1]),
-                "wsgi.url_scheme": scheme,
-                "wsgi.input": io.BytesIO(body),
-            },
-            close,
-        )
+        line = {"REQUEST_METHOD": method, "RAW_URI": target, "PATH_INFO": path, "QUERY_STRING": query}
+        environ = base | _renamed(fields) | line
+        return Known(environ, int(declared), True in said, close, self._look(environ))
 
     def _fields(self, lines: str) -> dict[str, str] | None:
         """Read the fields by their names in the environ; None if one stands twice, or asks for more than an answer."""
@@ -91,15 +117,6 @@ class Heads:
         if not len(fields) == len(listed) <= self._most_fields or not UNUSUAL.isdisjoint(fields):
             return None
         return fields if fields.get("HTTP_CONNECTION", "close").lower() in ("close", "keep-alive") else None
-
-    def _scheme(self, fields: dict[str, str], client: tuple[Any, ...]) -> str | None:
-        """Tell http from https by what a trusted proxy says; None if it says several things."""
-        said = [fields[name] == secure for name, secure in self._secure.items() if name in fields]
-        if not said:
-            return "http"
-        if len(said) > 1:
-            return None
-        return "https" if said[0] and self._trusts(client[0]) else "http"
 
     def _look_up(self, peer: str) -> bool:
         """Whether a peer is a proxy that gunicorn trusts."""
@@ -132,10 +149,3 @@ def _renamed(fields: dict[str, str]) -> dict[str, str]:
         if f"HTTP_{name}" in fields:
             fields[name] = fields.pop(f"HTTP_{name}")
     return fields
-
-
-def _fits(declared: str | None, body: bytes) -> bool:
-    """Whether a body has the length that its head declares."""
-    if declared is None:
-        return not body
-    return declared.isdecimal() and len(declared) < 16 and int(declared) == len(body)

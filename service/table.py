@@ -7,7 +7,7 @@ feature, and know nothing of JSON, CSV or models.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,10 +49,51 @@ class Table(NamedTuple):
     columns: Mapping[str, Column]
     n_rows: int
 
+    def cells(self, name: str) -> list[Any]:
+        """Return a column as Python values, with None for what is missing."""
+        if isinstance(self.columns, Row):
+            return [self.columns.cells[name]]
+        column = self.columns[name]
+        cells: list[Any] = column.tolist()
+        return [None if cell != cell else cell for cell in cells] if column.dtype.kind == "f" else cells
+
+    def numbers(self, names: Sequence[str]) -> Column:
+        """Return columns of numbers side by side in double precision, with NaN for what is missing."""
+        if isinstance(self.columns, Row):
+            cells = self.columns.cells
+            return np.array([[cells[name] for name in names]], dtype=np.float64)
+        matrix = np.empty((self.n_rows, len(names)))
+        for index, name in enumerate(names):
+            matrix[:, index] = self.columns[name]  # None becomes NaN
+        return matrix
+
     def rows(self, start: int, stop: int) -> Table:
         """Return a view of some rows."""
         stop = min(stop, self.n_rows)
         return Table({name: column[start:stop] for name, column in self.columns.items()}, stop - start)
+
+
+class Row(Mapping[str, Column]):
+    """The columns of a single row, made when they are asked for: most models take the cells as they are.
+
+    Args:
+        cells: The checked values, in signature order.
+        dtypes: What the columns are made of; none is a narrower float than the cells.
+    """
+
+    __slots__ = ("_dtypes", "cells")
+
+    def __init__(self, cells: dict[str, Any], dtypes: Mapping[str, np.dtype[Any]]) -> None:
+        self.cells, self._dtypes = cells, dtypes
+
+    def __getitem__(self, name: str) -> Column:
+        return np.array([self.cells[name]], self._dtypes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
 
 
 class PredictRequest(NamedTuple):

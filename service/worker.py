@@ -160,7 +160,6 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _serve(self, longest_s: float) -> None:
         """Take one turn in which new connections are welcome."""
-        self.notify()
         self._accept_from_now_on(self._may_accept())
         self._turn(longest_s)
 
@@ -305,6 +304,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
                 break
             self._guard(self._advance, self.pipelined.popleft())
         if now >= self.expire_at:
+            self.notify()
             self._expire(now)
             self.expire_at = now + 0.25
 
@@ -586,7 +586,6 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         """Answer everybody who is here; where nobody accepts after this worker, those who have connected as well."""
         self._accept_the_last()
         while self.connections and time.monotonic() < deadline:
-            self.notify()
             self._turn(0.05)
             quiet_since = time.monotonic() - IDLE_GRACE_S
             for connection in [c for c in self.connections if c.idle and max(c.active_at, began) < quiet_since]:

@@ -15,6 +15,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import given, settings
 
 from service.answer import Answers, Reply, Sink
+from service.web.lane import Lane
 from tests.bad_requests import BAD_REQUESTS, Bad, csv, one
 from tests.conftest import PENGUIN
 from tests.test_heads import CFG, PEER, SERVER, mutated
@@ -290,3 +291,31 @@ def test_plain_replies_are_plain(app: Flask) -> None:
         CFG,
     )[1]
     assert Reply(app, environ).plain() is not None
+
+
+def test_plain_prediction_is_asked_of_the_lane_itself(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain prediction goes to the lane without WSGI between; any other request goes through the app."""
+    seen: list[str] = []
+
+    def call(lane: Lane, environ: dict[str, Any], start_response: START) -> Any:
+        seen.append(environ["PATH_INFO"])
+        return lane.flask(environ, start_response)
+
+    monkeypatch.setattr(Lane, "__call__", call)
+    for path in ("/predict", "/livez", "/v1/models/a%62:predict"):
+        answered(app, request_of("POST", path, {"Content-Type": "application/json"}, one()))
+    assert seen == ["/livez", "/v1/models/ab:predict"]
+
+
+def test_middleware_around_the_lane_sees_every_request(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody has put a middleware around the app, no prediction goes past it."""
+    seen: list[str] = []
+    lane: Any = app.wsgi_app
+
+    def middleware(environ: dict[str, Any], start_response: START) -> Any:
+        seen.append(environ["PATH_INFO"])
+        return lane(environ, start_response)
+
+    monkeypatch.setattr(app, "wsgi_app", middleware)
+    whole, _ = answered(app, request_of("POST", "/predict", {"Content-Type": "application/json"}, one()))
+    assert whole.startswith(b"HTTP/1.1 200") and seen == ["/predict"]

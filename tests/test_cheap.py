@@ -72,6 +72,7 @@ def test_dear_default_is_not_cheap(store: Store, manifest: Manifest) -> None:
         (b"POST /predict HTTP/1.1\r\n\r\n".ljust(MOST_BYTES), MOST_BYTES, True),
         (b"POST /predict HTTP/1.1\r\n\r\n".ljust(MOST_BYTES + 1), 0, False),
         (b"POST /predict HTTP/1.1\r\n\r\n", MOST_BYTES + 1, False),
+        (b"POST /predict HTTP/1.1\r\nAccept: application/vnd.apache.arrow.stream\r\n\r\n", 0, False),
         (b"", 0, False),
         (b"POST ", 0, False),
     ],
@@ -79,7 +80,7 @@ def test_dear_default_is_not_cheap(store: Store, manifest: Manifest) -> None:
 def test_small_request_for_a_cheap_model_is_taken(
     request_bytes: bytes, grown_bytes: int, expected: bool, cheap: CheapModels
 ) -> None:
-    """A request is taken if its path leads to a cheap model, and neither it nor what it may grow to is large."""
+    """A request is taken if its path leads to a cheap model, it is not Arrow, and it is and stays small."""
     assert cheap.take(request_bytes, grown_bytes) is expected
 
 

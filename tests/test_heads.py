@@ -45,11 +45,15 @@ def parsed(request: bytes, client: Any = PEER, server: Any = SERVER, cfg: Any = 
 
 def read(request: bytes, client: Any = PEER, server: Any = SERVER, cfg: Any = CFG) -> tuple[Any, ...] | None:
     """What we make of it; None if we leave it to gunicorn."""
-    ours = Heads(cfg).read(request, client, server)
+    heads = Heads(cfg, dict)
+    ours = heads.read(request, client, server)
     if ours is None:
         return None
-    plain = {name: value for name, value in ours.environ.items() if name not in OBJECTS}
-    return plain, ours.environ.keys(), ours.environ["wsgi.input"].read(), ours.close, b""
+    again = heads.read(request, client, server)
+    assert again == ours and ours.head.asks == ours.head.environ
+    environ = heads.environ(ours, client)
+    plain = {name: value for name, value in environ.items() if name not in OBJECTS}
+    return plain, environ.keys(), environ["wsgi.input"].read(), ours.head.close, b""
 
 
 def with_field(*lines: bytes) -> bytes:

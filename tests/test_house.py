@@ -17,7 +17,7 @@ from tests.conftest import PENGUIN, ROOT
 
 SERVICE = ROOT / "service"
 ORDER = [
-    {"errors", "logs", "kernel"},
+    {"errors", "logs", "kernel", "framing"},
     {"signature"},
     {"manifest", "table"},
     {"runtimes", "protocols", "capacity"},
@@ -28,7 +28,7 @@ ORDER = [
     {"survey"},
     {"keeper"},
     {"web", "packing", "platforms"},
-    {"settings", "framing", "board", "heads", "cheap", "gunicorn_check"},
+    {"settings", "board", "heads", "cheap", "gunicorn_check"},
     {"connection", "answer"},
     {"commands"},
     {"command_line"},
@@ -37,7 +37,7 @@ ORDER = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FLASK_ROOMS = {"web", "commands", "command_line", "__init__", "wsgi"}
-HEAVY = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime"}
+HEAVY = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime", "pyarrow"}
 
 
 def room_of(path: Path) -> str:

@@ -28,6 +28,7 @@ from service.table import (
     NUMPY_DTYPES,
     Column,
     Faults,
+    Row,
     Table,
     _column_at_once,
     _column_by_cell,
@@ -490,6 +491,28 @@ def test_1_7_too_many_rows_are_refused() -> None:
     """A request with more rows than the limit is refused and told both numbers."""
     with pytest.raises(TooManyRows, match="6 rows were sent and one request may have 5"):
         check_size(6, 5)
+
+
+SURE = {"x": 1.5, "gap": None, "n": 2**62 + 1, "flag": True, "text": None}
+SURE_DTYPES = {"x": "float64", "gap": "float64", "n": "int64", "flag": "bool", "text": "object"}
+
+
+def test_row_makes_its_columns_when_asked() -> None:
+    """The columns of a row are the arrays that a table of one row has."""
+    row = Row(SURE, {name: np.dtype(dtype) for name, dtype in SURE_DTYPES.items()})
+    assert list(row) == list(SURE) and len(row) == len(SURE)
+    assert {name: str(column.dtype) for name, column in row.items()} == SURE_DTYPES
+    assert [None if cell != cell else cell for (cell,) in row.values()] == list(SURE.values())
+
+
+def test_row_gives_what_its_columns_give() -> None:
+    """Cells and numbers are the same, whether a row is asked or its columns as arrays."""
+    row = Row(SURE, {name: np.dtype(dtype) for name, dtype in SURE_DTYPES.items()})
+    lazy, made = Table(row, 1), Table(dict(row), 1)
+    assert [lazy.cells(name) for name in SURE] == [made.cells(name) for name in SURE] == [[v] for v in SURE.values()]
+    names = ["n", "gap", "flag", "x"]
+    assert lazy.numbers(names).dtype == made.numbers(names).dtype == np.float64
+    np.testing.assert_array_equal(lazy.numbers(names), made.numbers(names))
 
 
 def test_table_is_frozen() -> None:

@@ -1,6 +1,6 @@
 """The compiler: a fitted estimator becomes a plan of plain operators, if it provably answers like the original.
 
-It knows scikit-learn and LightGBM, which the compiled form does not. Only packing imports this room.
+It knows scikit-learn, LightGBM and XGBoost, which the compiled form does not. Only packing imports this room.
 """
 
 from __future__ import annotations
@@ -60,12 +60,11 @@ def compile_model(
     plan = Plan(signature)
     with _refusing():
         content = plan.bytes(answer(model, Raw(signature.names), plan))
-    runtime = "compiled-trees" if plan.splits else "compiled"
-    compiled = RUNTIMES[runtime].bind(_steps(content, runtime), signature, "table")
+    compiled = RUNTIMES[plan.runtime].bind(_steps(content, plan.runtime), signature, "table")
     some = table.rows(0, MOST_ROWS)
     edges = split_rows(plan.splits, plan.arrays, signature, some)
     tables = [some, end_rows(signature, rows), *([edges] if edges is not None else [])]
-    return Compiled(content, runtime, prove(original, compiled, signature, tables))
+    return Compiled(content, plan.runtime, prove(original, compiled, signature, tables))
 
 
 def compile_preparation(

@@ -1,9 +1,10 @@
-"""Fitted estimators of scikit-learn and LightGBM as the last steps of a plan: scores, and what is answered of them."""
+"""Fitted estimators of scikit-learn, LightGBM and XGBoost as the last steps of a plan: scores, and what they answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import combinations
+import json
+from collections.abc import Callable, Mapping
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ import numpy as np
 from service.compiler.graph import Ensemble
 from service.compiler.plan import Flow, Node, NotCompiled, Plan, Raw, calculate, concatenate, kind, matrix, weighed
 from service.compiler.preparation import function_name, prepare
-from service.compiler.trees import add_histogram_tree, ensemble_node, forest_leaves, lightgbm_trees, summed_trees
+from service.compiler.trees import (
+    add_histogram_tree,
+    ensemble_node,
+    forest_leaves,
+    lightgbm_trees,
+    summed_trees,
+    xgboost_trees,
+)
 
 Finish = Callable[[Any, Flow, Plan], Node]
 
@@ -29,9 +37,23 @@ def answer(model: Any, flow: Flow, plan: Plan) -> Node:
 
 
 def _pipeline(model: Any, flow: Flow, plan: Plan) -> Node:
+    sparse = False
     for _, step in model.steps[:-1]:
         flow = flow if step is None else prepare(step, flow, plan)
-    return answer(model.steps[-1][1], flow, plan)
+        sparse = _is_sparse(step, sparse)
+    last = model.steps[-1][1]
+    if sparse and kind(last).startswith("XGB"):  # which takes what a sparse matrix does not hold for missing
+        flow = {"op": "apply", "of": matrix(flow, plan), "function": "zero-as-missing"}
+    return answer(last, flow, plan)
+
+
+def _is_sparse(step: Any, before: bool) -> bool:
+    """Whether a fitted transformer gives a sparse matrix; of one that does not say, whether it gets one."""
+    if hasattr(step, "steps"):
+        for _, part in step.steps:
+            before = _is_sparse(part, before)
+        return before
+    return bool(getattr(step, "sparse_output_", getattr(step, "sparse_output", before)))
 
 
 def _best(model: Any, flow: Flow, plan: Plan) -> Node:
@@ -286,7 +308,7 @@ def _without_fractions(of: Node, ensemble: Ensemble, flow: Flow, plan: Plan) -> 
 def _with_codes(flow: Flow, known: list[list[Any]], plan: Plan) -> Node:
     """Encode the text features by their categories, each in its place among the numbers."""
     if not isinstance(flow, Raw):
-        raise NotCompiled("LightGBM's categoricals behind another step have no compiled form")
+        raise NotCompiled("categoricals behind another step have no compiled form")
     texts = tuple(name for name in flow.names if plan.dtypes[name] == "string")
     others = tuple(name for name in flow.names if name not in texts)
     codes = [[[[value, code] for code, value in enumerate(values)], None] for values in known]
@@ -316,6 +338,104 @@ def _lightgbm_classification(model: Any, flow: Flow, plan: Plan) -> Node:
     return _classification(node, model.classes_, "softmax")
 
 
+# XGBoost
+
+XGBOOST_LINKS = (
+    dict.fromkeys(("reg:squarederror", "reg:squaredlogerror", "reg:pseudohubererror"), "identity")
+    | dict.fromkeys(("reg:absoluteerror", "reg:quantileerror"), "identity")
+    | dict.fromkeys(("count:poisson", "reg:gamma", "reg:tweedie"), "single-exp")
+    | dict.fromkeys(("reg:logistic", "binary:logistic"), "single-sigmoid")
+)
+"""What a regressor makes of its sums, by objective.
+
+Source: dmlc/xgboost, src/objective/regression_loss.h, and for the exponentials what XGBoost 2.1 to 3.4 answer, read
+and asked 2026-11-23.
+"""
+XGBOOST_SHARES = {
+    "binary:logistic": "single-sigmoid",
+    "reg:logistic": "single-sigmoid",
+    "multi:softprob": "single-softmax",
+    "multi:softmax": "softmax",
+}
+"""What a classifier makes of its sums, by objective.
+
+Source: dmlc/xgboost, src/common/math.h and python-package/xgboost/sklearn.py, read 2026-11-23.
+"""
+
+
+def _xgboost_regression(model: Any, flow: Flow, plan: Plan) -> Node:
+    learner = _xgboost_learner(model, XGBOOST_LINKS)
+    link = XGBOOST_LINKS[learner["objective"]["name"]]
+    return _regression(_xgboost_sums(model, learner, link, flow, plan), link)
+
+
+def _xgboost_classification(model: Any, flow: Flow, plan: Plan) -> Node:
+    """The label is that of the largest probability in single precision, but of `multi:softmax` of the largest sum."""
+    learner = _xgboost_learner(model, XGBOOST_SHARES)
+    shares = XGBOOST_SHARES[learner["objective"]["name"]]
+    if int(learner["learner_model_param"]["num_target"]) > 1:
+        raise NotCompiled("an XGBClassifier of several labels at once has no compiled form")
+    sums = _xgboost_sums(model, learner, shares, flow, plan)
+    if shares == "softmax":
+        return _classification(sums, model.classes_, shares)
+    return _classification({"op": "share", "of": sums, "shares": shares}, model.classes_, "same")
+
+
+def _xgboost_learner(model: Any, objectives: Mapping[str, str]) -> Any:
+    """Return the document that a booster saves itself in.
+
+    Raises:
+        NotCompiled: If there is something in it that has no compiled form.
+    """
+    learner = json.loads(model.get_booster().save_raw("json"))["learner"]
+    booster, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
+    if booster != "gbtree":
+        raise NotCompiled(f"XGBoost's booster {booster!r} has no compiled form")
+    if objective not in objectives:
+        raise NotCompiled(f"XGBoost's objective {objective!r} has no compiled form")
+    if not np.isnan(model.missing):
+        raise NotCompiled(f"XGBoost with missing={model.missing!r} has no compiled form")
+    return learner
+
+
+def _xgboost_sums(model: Any, learner: Any, link: str, flow: Flow, plan: Plan) -> Node:
+    """Return the step that adds up the trees of a booster, up to the best where training stopped early."""
+    trees, best = learner["gradient_booster"]["model"], learner["attributes"].get("best_iteration")
+    n_trees = trees["iteration_indptr"][-1 if best is None else int(best) + 1]
+    ensemble = xgboost_trees(trees, _xgboost_starts(learner["learner_model_param"], link), n_trees)
+    by_category = "c" in learner["feature_types"]
+    of = _with_codes(flow, _xgboost_categories(trees), plan) if by_category else matrix(flow, plan)
+    return ensemble_node(ensemble, of, plan, model.n_features_in_, single=True)
+
+
+def _xgboost_categories(trees: Any) -> list[list[Any]]:
+    """Return the texts that a booster knows as categories, feature by feature, in the order of their codes.
+
+    Raises:
+        NotCompiled: If they are numbers, or it does not know them, as before XGBoost 3.1.
+    """
+    known = [found for found in trees.get("cats", {}).get("enc", ()) if found["values"]]
+    if not known or any("offsets" not in found for found in known):
+        raise NotCompiled("XGBoost's categoricals have a compiled form only of text, and since XGBoost 3.1")
+    texts = [(bytes(found["values"]), pairwise(found["offsets"])) for found in known]
+    return [[text[start:end].decode() for start, end in places] for text, places in texts]
+
+
+def _xgboost_starts(said: dict[str, str], link: str) -> list[float]:
+    """Return what each sum starts from, which is saved as an answer."""
+    start = np.array(json.loads(said["base_score"]), np.float32)
+    if link == "single-sigmoid":
+        start = -_single_log(1 / start - 1)
+    elif link == "single-exp":
+        start = _single_log(start)
+    n_targets = max(1, int(said["num_class"]), int(said["num_target"]))
+    return [float(number) for number in np.broadcast_to(start, n_targets)]
+
+
+def _single_log(number: Any) -> Any:
+    return np.log(number.astype(np.float64)).astype(np.float32)
+
+
 ESTIMATORS: dict[str, Finish] = (
     {
         "Pipeline": _pipeline,
@@ -332,6 +452,8 @@ ESTIMATORS: dict[str, Finish] = (
         "LGBMRegressor": _lightgbm_regression,
         "LGBMClassifier": _lightgbm_classification,
     }
+    | dict.fromkeys(("XGBRegressor", "XGBRFRegressor"), _xgboost_regression)
+    | dict.fromkeys(("XGBClassifier", "XGBRFClassifier"), _xgboost_classification)
     | dict.fromkeys(("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"), _best)
     | dict.fromkeys(("KMeans", "MiniBatchKMeans"), _nearest_centre)
     | dict.fromkeys(("MultiOutputRegressor", "MultiOutputClassifier"), _several)

@@ -1,4 +1,4 @@
-"""Writes the one ONNX graph that is needed: a tree ensemble in double precision, as bytes.
+"""Writes the one ONNX graph that is needed: a tree ensemble in double or single precision, as bytes.
 
 It is written here because the `onnx` package, which can write any graph, would take 31 MiB in every deployment; the
 tests read what is written with it. Source: onnx/onnx, onnx/onnx.proto and docs/Operators-ml.md (TreeEnsemble of
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 IR_VERSION = 10
 OPSET, ML_OPSET = 21, 5
-DOUBLE, UINT8 = 11, 2
+FLOAT, DOUBLE, UINT8 = 1, 11, 2
 """Types of a tensor's elements."""
 INT, TENSOR, INTS = 2, 4, 7
 """Types of an attribute."""
@@ -30,6 +30,8 @@ class Ensemble:
     """Trees as lists of nodes and leaves. A child is a node's number, or a leaf's where that is said."""
 
     n_targets: int
+    single: bool = False
+    """Whether it compares and adds in single precision, one tree after the other, and not in double."""
     roots: list[int] = field(default_factory=list)
     modes: list[int] = field(default_factory=list)
     features: list[int] = field(default_factory=list)
@@ -72,6 +74,7 @@ class Ensemble:
 
 def graph_bytes(ensemble: Ensemble, n_features: int) -> bytes:
     """Write a model that takes `X` of shape (n_rows, n_features) and gives `Y` of shape (n_rows, n_targets)."""
+    kind = FLOAT if ensemble.single else DOUBLE
     node = b"".join(
         [
             _text(1, "X"),
@@ -82,7 +85,7 @@ def graph_bytes(ensemble: Ensemble, n_features: int) -> bytes:
         ]
     )
     shapes = {11: ("X", n_features), 12: ("Y", ensemble.n_targets)}
-    values = b"".join(_block(number, _value(name, width)) for number, (name, width) in shapes.items())
+    values = b"".join(_block(number, _value(name, kind, width)) for number, (name, width) in shapes.items())
     graph = _block(1, node) + _text(2, "trees") + values
     opsets = _block(8, _text(1, "") + _number(2, OPSET)) + _block(8, _text(1, "ai.onnx.ml") + _number(2, ML_OPSET))
     return _number(1, IR_VERSION) + _text(2, "anyport") + _block(7, graph) + opsets
@@ -102,13 +105,13 @@ def _attributes(ensemble: Ensemble) -> list[bytes]:
         _ints("nodes_falseleafs", false_leaf),
         _ints("nodes_missing_value_tracks_true", ensemble.missing_true),
         _tensor("nodes_modes", UINT8, np.array(ensemble.modes, np.uint8)),
-        _tensor("nodes_splits", DOUBLE, np.array(ensemble.splits, np.float64)),
+        _numbers("nodes_splits", ensemble.splits, ensemble),
         _ints("leaf_targetids", ensemble.targets),
-        _tensor("leaf_weights", DOUBLE, np.array(ensemble.weights, np.float64)),
+        _numbers("leaf_weights", ensemble.weights, ensemble),
     ]
     if ensemble.members:
         parted = [value for members in ensemble.members.values() for value in (*members, np.nan)]
-        attributes.append(_tensor("membership_values", DOUBLE, np.array(parted, np.float64)))
+        attributes.append(_numbers("membership_values", parted, ensemble))
     return attributes
 
 
@@ -120,14 +123,20 @@ def _ints(name: str, values: Sequence[int]) -> bytes:
     return _attribute(name, INTS, _block(8, b"".join(map(_varint, values))))
 
 
+def _numbers(name: str, values: Sequence[float], ensemble: Ensemble) -> bytes:
+    if ensemble.single:
+        return _tensor(name, FLOAT, np.array(values, np.float32))
+    return _tensor(name, DOUBLE, np.array(values, np.float64))
+
+
 def _tensor(name: str, kind: int, values: npt.NDArray[Any]) -> bytes:
     content = _number(1, len(values)) + _number(2, kind) + _block(9, values.tobytes())
     return _attribute(name, TENSOR, _block(5, content))
 
 
-def _value(name: str, width: int) -> bytes:
+def _value(name: str, kind: int, width: int) -> bytes:
     shape = _block(1, _text(2, "n_rows")) + _block(1, _number(1, width))
-    return _text(1, name) + _block(2, _block(1, _number(1, DOUBLE) + _block(2, shape)))
+    return _text(1, name) + _block(2, _block(1, _number(1, kind) + _block(2, shape)))
 
 
 def _number(field_number: int, value: int) -> bytes:

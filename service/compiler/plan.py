@@ -39,6 +39,8 @@ class Plan:
     def __init__(self, signature: Signature) -> None:
         self.dtypes: dict[str, Dtype] = {feature.name: feature.dtype for feature in signature.features}
         self.splits: list[Splits] = []
+        self.runtime = "compiled"
+        """What opens it: `compiled-trees` where onnxruntime is needed."""
         self.arrays: dict[str, npt.NDArray[Any]] = {}
 
     def array(self, values: Any, dtype: Any = np.float64) -> Node:
@@ -142,8 +144,8 @@ def kind(estimator: Any) -> str:
     """
     root = type(estimator).__module__.partition(".")[0]
     name = type(estimator).__name__
-    if root not in ("sklearn", "lightgbm"):
+    if root not in ("sklearn", "lightgbm", "xgboost"):
         raise NotCompiled(
-            f"{name} comes from {root!r}, and only scikit-learn's and LightGBM's own classes are compiled"
+            f"{name} comes from {root!r}, and only scikit-learn's, LightGBM's and XGBoost's own classes are compiled"
         )
     return name

@@ -1,13 +1,18 @@
-"""Fitted trees of scikit-learn and LightGBM as one ensemble, node by node, in double precision."""
+"""Fitted trees of scikit-learn, LightGBM and XGBoost as one ensemble, node by node.
+
+The sums are in double precision, but XGBoost's in single, as its own are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from service.compiler.graph import Ensemble, graph_bytes
+from service.compiler.leaf_masks import leaf_masks
 from service.compiler.plan import Node, NotCompiled, Plan, Splits
 
 LIGHTGBM_ZERO = float(np.float32(1e-35))
@@ -19,8 +24,22 @@ Source: microsoft/LightGBM, include/LightGBM/meta.h (kZeroThreshold) and src/c_a
 
 def ensemble_node(ensemble: Ensemble, of: Node, plan: Plan, n_features: int, *, single: bool) -> Node:
     """Return the step that runs an ensemble."""
-    graph = np.frombuffer(graph_bytes(ensemble, n_features), np.uint8)
     plan.splits.append(Splits(of, ensemble, single))
+    small = leaf_masks(ensemble)
+    if small is not None:
+        return {
+            "op": "small_trees",
+            "of": of,
+            "masks": plan.array(small.masks, small.masks.dtype),
+            "thresholds": plan.array(small.thresholds),
+            "features": small.features,
+            "counts": small.counts,
+            "values": plan.array(small.values, small.values.dtype),
+            "n_targets": ensemble.n_targets,
+            "single": single,
+        }
+    graph = np.frombuffer(graph_bytes(ensemble, n_features), np.uint8)
+    plan.runtime = "compiled-trees"
     return {"op": "trees", "of": of, "graph": plan.array(graph, np.uint8), "single": single}
 
 
@@ -153,3 +172,57 @@ def _lightgbm_node(ensemble: Ensemble, node: dict[str, Any], target: int) -> tup
     ensemble.children[number] = true, false
     ensemble.are_leaves[number] = int(true_is_leaf), int(false_is_leaf)
     return number, False
+
+
+def xgboost_trees(model: dict[str, Any], starts: Sequence[float], n_trees: int) -> Ensemble:
+    """Make an ensemble of a booster's first trees, as the document that it saves itself in holds them.
+
+    Where trees were dropped out in training each has a weight.
+
+    XGBoost adds in single precision, to the start one tree after the other. So does the ensemble, and gives the same
+    to the last bit.
+
+    Source: dmlc/xgboost, include/xgboost/tree_model.h and src/common/categorical.h (what is less goes to the left, a
+    category that is named to the right), read 2026-11-23.
+    """
+    ensemble = Ensemble(len(starts), single=True)
+    for target, value in enumerate(starts):
+        ensemble.add_constant(target, value)
+    weights = np.array(model.get("weight_drop") or np.ones(len(model["trees"])), np.float32)
+    trees = zip(model["trees"], model["tree_info"], weights, strict=True)
+    for tree, target, weight in islice(trees, n_trees):
+        _add_xgboost_tree(ensemble, tree, target, weight)
+    return ensemble
+
+
+def _add_xgboost_tree(ensemble: Ensemble, tree: dict[str, Any], target: int, weight: np.float32) -> None:
+    if int(tree["tree_param"]["size_leaf_vector"]) > 1:
+        raise NotCompiled("XGBoost's trees with several numbers in a leaf have no compiled form")
+    lefts, rights, by_category = tree["left_children"], tree["right_children"], tree["split_type"]
+    conditions = np.array(tree["split_conditions"], np.float32)
+    weights, splits = (weight * conditions).tolist(), np.nextafter(conditions, np.float32(-np.inf)).tolist()
+    members = _xgboost_members(tree)
+    numbers: dict[int, tuple[int, bool]] = {}
+    pending = [0]  # pruned nodes are still among the others
+    while pending:
+        node = pending.pop()
+        if lefts[node] < 0:
+            numbers[node] = ensemble.add_leaf(target, weights[node]), True
+            continue
+        feature, to_left = tree["split_indices"][node], bool(tree["default_left"][node])
+        if by_category[node]:
+            made = ensemble.add_node(feature, -np.inf, missing_true=not to_left, members=members[node])
+        else:
+            made = ensemble.add_node(feature, splits[node], missing_true=to_left)
+        numbers[node] = made, False
+        pending += [lefts[node], rights[node]]
+    ways = {node: (rights, lefts) if by_category[node] else (lefts, rights) for node in numbers if lefts[node] >= 0}
+    links = ((numbers[node], numbers[true[node]], numbers[false[node]]) for node, (true, false) in ways.items())
+    _link(ensemble, links, numbers[0])
+
+
+def _xgboost_members(tree: dict[str, Any]) -> dict[int, tuple[float, ...]]:
+    """Return the categories that a node names, by node."""
+    starts, sizes = tree["categories_segments"], tree["categories_sizes"]
+    named = (tree["categories"][start : start + size] for start, size in zip(starts, sizes, strict=True))
+    return {node: tuple(map(float, some)) for node, some in zip(tree["categories_nodes"], named, strict=True)}

@@ -23,6 +23,7 @@ from service.errors import (
     UnsupportedMediaType,
     shorten,
 )
+from service.protocols.arrow_body import ADVICE, ARROW, INSTALLED, read_arrow, write_arrow
 from service.protocols.csv_body import read_csv, write_csv
 from service.protocols.guard import check_json
 from service.protocols.json_body import read_json, write_json
@@ -40,8 +41,8 @@ from service.table import (
     table_from_rows,
 )
 
-REQUEST_TYPES = ("application/json", "text/csv")
-RESPONSE_TYPES = ("application/json", "text/csv")
+REQUEST_TYPES = ("application/json", "text/csv", *[ARROW] * INSTALLED)
+RESPONSE_TYPES = REQUEST_TYPES
 ERROR_TYPE = "application/problem+json"
 PROBLEMS = "/problems/"
 MAX_ERROR_BYTES = 8192
@@ -66,7 +67,10 @@ def decode_request(
         RequestError: With everything that is wrong with it.
     """
     wanted = {name: _switch(name, value) for name, value in parameters.items()}
-    if _media_type(content_type) == "text/csv":
+    media_type = _media_type(content_type)
+    if media_type == ARROW:
+        table = read_arrow(body, signature, max_rows)
+    elif media_type == "text/csv":
         table = signature.once(TypedCsv).read(body, max_rows) or read_csv(body, signature, max_rows)
     else:
         table, said = _read_json(body, signature, max_rows)
@@ -78,7 +82,9 @@ def decode_request(
 
 
 def encode_response(response: PredictResponse, content_type: str) -> bytes:
-    """Write a prediction response as JSON or CSV."""
+    """Write a prediction response as JSON, CSV or Arrow."""
+    if content_type == ARROW:
+        return write_arrow(response)
     if content_type == "text/csv":
         return write_csv(response)
     arrays = (response.predictions, *(response.probabilities or ()))
@@ -164,6 +170,8 @@ def _media_type(content_type: str) -> str:
             raise UnsupportedMediaType(f"the charset {shorten(value)!r} is not accepted; send UTF-8")
     if media_type.startswith("application/") and media_type.endswith("+json"):
         return "application/json"
+    if media_type == ARROW and not INSTALLED:
+        raise UnsupportedMediaType(f"{ADVICE}, or send application/json or text/csv")
     if media_type not in REQUEST_TYPES:
         found = f"{shorten(media_type)!r} is not accepted" if media_type else "there is no Content-Type"
         raise UnsupportedMediaType(f"{found}; send Content-Type: application/json or text/csv")

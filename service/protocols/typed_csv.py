@@ -118,7 +118,8 @@ class TypedColumn:
             return False
         if isinstance(values, list) or values.dtype.kind == "b" or not len(values):
             return True
-        return bool(values.max() <= self._bound and values.min() >= -self._bound)
+        least, most = values.min().item(), values.max().item()  # Python compares whole numbers with floats exactly
+        return bool(-self._bound <= least and most <= self._bound)
 
 
 def _floats(cells: list[str]) -> Column:

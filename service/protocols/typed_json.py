@@ -19,7 +19,7 @@ from msgspec.structs import astuple
 
 from service.protocols.guard import count
 from service.signature import INT64_MAX, INT64_MIN, TEXTS, Feature, Signature, magnitude
-from service.table import Faults, Table, check_column
+from service.table import Faults, Row, Table, check_column
 
 ESCAPED_COLON = b"\\u003"
 UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
@@ -142,6 +142,9 @@ def _has_colons(body: bytes, colons: int, signature: Signature, columns: Sequenc
 
 
 def _table(signature: Signature, sent: Sent) -> Table | None:
+    row = signature.once(_row_dtypes) if sent.n_rows == 1 else None
+    if row is not None:
+        return Table(Row({name: cell for name, (cell,) in zip(row, sent.columns, strict=True)}, row), 1)
     faults, columns = Faults(), {}
     for (name, dtype, feature), cells in zip(signature.once(_dtypes), sent.columns, strict=True):
         columns[name] = check_column(feature, cells, faults) if dtype is None else np.array(cells, dtype)
@@ -151,6 +154,12 @@ def _table(signature: Signature, sent: Sent) -> Table | None:
 def _dtypes(signature: Signature) -> list[tuple[str, np.dtype[Any] | None, Feature]]:
     """Return name and feature of every column, between them the dtype of those whose cells are sure to be right."""
     return [(feature.name, _dtype(feature), feature) for feature in signature.features]
+
+
+def _row_dtypes(signature: Signature) -> dict[str, np.dtype[Any]] | None:
+    """Return the dtypes of a row whose cells are sure to be right as they are; None if some must be looked at."""
+    dtypes = {name: dtype for name, dtype, _ in signature.once(_dtypes) if dtype is not None and dtype != np.float32}
+    return dtypes if len(dtypes) == len(signature.features) else None
 
 
 def _dtype(feature: Feature) -> np.dtype[Any] | None:

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from service.runtimes.base import Outputs
+from service.runtimes.leaf_masks import small_trees
 from service.signature import Label
 from service.table import Column, Table
 
 Matrix = npt.NDArray[np.float64]
 """Of shape (n_rows, n_columns)."""
-Columns = Callable[[Table], list[Column]]
+Columns = Callable[[Table], list[list[Any]]]
+"""Each a list of Python values, with None for what is missing."""
 Numbers = Callable[[Table], Matrix]
 Bags = Callable[[Table], list[tuple[Column, Column]]]
 """For each row the places of the words that it holds, and their weights."""
@@ -32,6 +34,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "square": np.square,
     "relu": lambda matrix: np.maximum(matrix, 0.0),
     "sigmoid": lambda matrix: _sigmoid(matrix),
+    "single-exp": lambda matrix: _single_exp(matrix).astype(np.float64),
+    "single-sigmoid": lambda matrix: _single_sigmoid(matrix).astype(np.float64),
+    "zero-as-missing": lambda matrix: np.where(matrix == 0.0, np.nan, matrix),
 }
 
 
@@ -39,21 +44,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def features(names: Sequence[str]) -> Columns:
-    """Take features as they are; missing text is None."""
-    return lambda table: [table.columns[name] for name in names]
+    """Take features as they are."""
+    return lambda table: [table.cells(name) for name in names]
 
 
 def fill(of: Columns, values: Sequence[Any]) -> Columns:
     """Put a value of its own into each column where something is missing; a column without a value stays."""
 
-    def filled(column: Column, value: Any) -> Column:
-        if value is None:
-            return column
-        if column.dtype != object:
-            return np.where(np.isnan(column), value, column) if column.dtype.kind == "f" else column
-        column = column.copy()
-        column[[cell is None for cell in column]] = value
-        return column
+    def filled(column: list[Any], value: Any) -> list[Any]:
+        return column if value is None else [value if cell is None else cell for cell in column]
 
     return lambda table: [filled(column, value) for column, value in zip(of(table), values, strict=True)]
 
@@ -63,14 +62,7 @@ def fill(of: Columns, values: Sequence[Any]) -> Columns:
 
 def numbers(names: Sequence[str]) -> Numbers:
     """Take features as double-precision numbers; missing is NaN."""
-
-    def step(table: Table) -> Matrix:
-        matrix = np.empty((table.n_rows, len(names)))
-        for index, name in enumerate(names):
-            matrix[:, index] = table.columns[name]  # None becomes NaN
-        return matrix
-
-    return step
+    return lambda table: table.numbers(names)
 
 
 def one_hot(of: Columns, places: Sequence[Sequence[Any]], width: int) -> Numbers:
@@ -87,7 +79,7 @@ def one_hot(of: Columns, places: Sequence[Sequence[Any]], width: int) -> Numbers
     def step(table: Table) -> Matrix:
         matrix = np.zeros((table.n_rows, width))
         for column, (known, other) in zip(of(table), lookups, strict=True):
-            for row, value in enumerate(_plain(column)):
+            for row, value in enumerate(column):
                 place = known.get(value, other)
                 if place >= 0:
                     matrix[row, place] = 1.0
@@ -108,7 +100,7 @@ def ordinal(of: Columns, codes: Sequence[Sequence[Any]]) -> Numbers:
     def step(table: Table) -> Matrix:
         matrix = np.empty((table.n_rows, len(lookups)))
         for index, (column, (known, other)) in enumerate(zip(of(table), lookups, strict=True)):
-            matrix[:, index] = [known.get(value, other) for value in _plain(column)]
+            matrix[:, index] = [known.get(value, other) for value in column]
         return matrix
 
     return step
@@ -268,7 +260,7 @@ def words(
             counts /= measure(counts[np.newaxis]) or 1.0
         return indices, counts
 
-    return lambda table: [bag(text) for text in of(table)[0].tolist()]
+    return lambda table: [bag(text) for text in of(table)[0]]
 
 
 def _within(lengths: Sequence[int]) -> tuple[int, int]:
@@ -335,7 +327,7 @@ def votes(of: Numbers, pairs: Column, n_classes: int) -> Numbers:
 
 
 def trees(of: Numbers, graph: Column, single: bool) -> Numbers:
-    """Run the ONNX graph of a tree ensemble.
+    """Run the ONNX graph of a tree ensemble, which computes in double or in single precision.
 
     Args:
         of: What the trees split.
@@ -345,18 +337,19 @@ def trees(of: Numbers, graph: Column, single: bool) -> Numbers:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Several workers share the processors; threads of their own would fight over them.
+    # Several workers share the processors; threads of their own would fight over them, and add in another order.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False  # it would keep the largest request's memory
     session = onnxruntime.InferenceSession(graph.tobytes(), options, providers=["CPUExecutionProvider"])
+    dtype = np.float32 if session.get_inputs()[0].type == "tensor(float)" else np.float64
 
     def step(table: Table) -> Matrix:
-        matrix = of(table)
+        matrix: Column = of(table)
         if single:
-            matrix = matrix.astype(np.float32).astype(np.float64)
-        answer: Matrix = session.run(["Y"], {"X": matrix})[0]
-        return answer
+            matrix = matrix.astype(np.float32)
+        answer: Column = session.run(["Y"], {"X": matrix.astype(dtype, copy=False)})[0]
+        return answer.astype(np.float64, copy=False)
 
     return step
 
@@ -377,6 +370,12 @@ def leaves(of: Numbers, values: Column, n_trees: int) -> Numbers:
         return total
 
     return step
+
+
+def share(of: Numbers, shares: str) -> Numbers:
+    """Make probabilities of scores, by one of `SHARES`."""
+    call = SHARES[shares]
+    return lambda table: call(of(table))
 
 
 # Outputs
@@ -454,18 +453,46 @@ def _one_against_rest(scores: Matrix) -> Matrix:
     return each
 
 
+LARGEST_EXPONENT = float(np.float32(88.7))
+"""Beyond it XGBoost takes no exponential, which would soon be more than single precision holds.
+
+Source: what XGBoost 3.4.1 answers where its sums are -88.6, -88.7 and -89, asked 2026-11-23.
+"""
+
+
+def _single_exp(matrix: Column) -> Column:
+    raised: Column = np.exp(matrix.astype(np.float64))
+    return raised.astype(np.float32)
+
+
+def _single_sigmoid(matrix: Column) -> Column:
+    """1 / (1 + exp(-x)), rounded to single precision at each step, as XGBoost does."""
+    sigmoid: Column = np.float32(1.0) / (_single_exp(np.minimum(-matrix, LARGEST_EXPONENT)) + np.float32(1.0))
+    return sigmoid
+
+
+def _single_two_sided(scores: Matrix) -> Matrix:
+    second = _single_sigmoid(scores)
+    return np.concatenate([np.float32(1.0) - second, second], axis=1).astype(np.float64)
+
+
+def _single_softmax(scores: Matrix) -> Matrix:
+    """The softmax, rounded to single precision at each step but the sum, as XGBoost does."""
+    single = scores.astype(np.float32)
+    raised = _single_exp(single - single.max(axis=1, keepdims=True))
+    total = raised.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    shares: Column = raised / total
+    return shares.astype(np.float64)
+
+
 SHARES: dict[str, Callable[[Matrix], Matrix]] = {
     "same": lambda scores: scores,
     "sigmoid": _two_sided,
     "softmax": _softmax,
     "one-against-rest": _one_against_rest,
+    "single-sigmoid": _single_two_sided,
+    "single-softmax": _single_softmax,
 }
-
-
-def _plain(column: Column) -> list[Any]:
-    """Return the cells as Python values, missing ones as None."""
-    cells: list[Any] = column.tolist()
-    return [None if cell != cell else cell for cell in cells] if column.dtype.kind == "f" else cells
 
 
 def _nan(code: float | None) -> float:
@@ -490,6 +517,20 @@ OPERATORS: dict[str, Callable[..., Any]] = {
             powers,
             normalize,
         ),
-        *(words, weigh, total, linear, kernel, votes, trees, leaves, regression, classification, several),
+        *(
+            words,
+            weigh,
+            total,
+            linear,
+            kernel,
+            votes,
+            trees,
+            small_trees,
+            leaves,
+            share,
+            regression,
+            classification,
+            several,
+        ),
     )
 }

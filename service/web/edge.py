@@ -35,7 +35,7 @@ def exchange() -> Exchange:
 
 
 def _begin() -> None:
-    g.exchange = Exchange(request.environ)
+    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""))
     if "//" in request.environ.get("PATH_INFO", ""):
         raise errors.NotFound("a path with // is not answered; GET / lists the routes")
     host = request.environ.get("HTTP_HOST")
@@ -54,7 +54,8 @@ def _finish(response: Response) -> Response:
         del response.headers["Content-Type"]
     if request.blueprint not in UNLOGGED:
         route = request.url_rule.rule.replace("<segment:", "<") if request.url_rule else "unmatched"
-        client = client_address(request.environ, serving().client_hops)
+        forwarded_for = request.environ.get("HTTP_X_FORWARDED_FOR", "")
+        client = client_address(forwarded_for, request.environ.get("REMOTE_ADDR") or "", serving().client_hops)
         exchange().log(request.method, route, response.status_code, client)
     return response
 

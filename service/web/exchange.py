@@ -1,6 +1,6 @@
 """One request and what is told of it: its id, its facts for the log, and what every answer carries.
 
-Both ways to an answer use it, Flask's (`edge`) and the lane's. It knows WSGI's environ and no Flask.
+Both ways to an answer use it, Flask's (`edge`) and the lane's. It knows no Flask.
 """
 
 from __future__ import annotations
@@ -40,11 +40,14 @@ class Answer:
 
 
 class Exchange:
-    """One request on its way to its answer."""
+    """One request on its way to its answer.
 
-    def __init__(self, environ: dict[str, Any]) -> None:
+    Args:
+        wanted: The id that the client gives it; another is made if it is none.
+    """
+
+    def __init__(self, wanted: str) -> None:
         self.began = time.perf_counter()
-        wanted = environ.get("HTTP_X_REQUEST_ID", "")
         self.request_id: str = wanted if REQUEST_ID.fullmatch(wanted) else f"{getrandbits(128):032x}"
         self.facts: dict[str, Any] = {}
         logs.REQUEST_ID.set(self.request_id)
@@ -105,6 +108,8 @@ class Exchange:
 
     def log(self, method: str, route: str, status: int, client: str) -> None:
         """Write the one line that the log has of this request."""
+        if not log.isEnabledFor(logging.INFO):
+            return
         facts = {
             "method": method,
             "route": route,
@@ -112,16 +117,16 @@ class Exchange:
             "client": client,
             "milliseconds": round((time.perf_counter() - self.began) * 1000, 3),
         }
-        log.info("%s %s %d", method[:16], route, status, extra={"facts": facts | self.facts})
+        log.handle(logs.RequestRecord(log.name, f"{method[:16]} {route} {status}", facts | self.facts))
 
 
-def client_address(environ: dict[str, Any], hops: int) -> str:
+def client_address(forwarded_for: str, peer: str, hops: int) -> str:
     """Return the address of whoever sent the request: what the last proxy that is trusted says, else who connected.
 
     Only the last `hops` items of X-Forwarded-For were written by proxies of ours; what stands before them, a client may
     have made up. Azure's front end writes a port too.
     """
-    items = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    items = forwarded_for.split(",")
     if 0 < hops <= len(items):
         item = items[-hops].strip()
         found = PEER.fullmatch(item)
@@ -129,4 +134,4 @@ def client_address(environ: dict[str, Any], hops: int) -> str:
             return str(ipaddress.ip_address(found[found.lastindex or 0] if found else item))
         except ValueError:
             pass  # no proxy writes this
-    return environ.get("REMOTE_ADDR") or ""
+    return peer

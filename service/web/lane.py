@@ -15,6 +15,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from service.catalogue import Catalogue
 from service.errors import ServiceError
+from service.protocols import native
 from service.web.body import read_body
 from service.web.exchange import HEADERS, Answer, Exchange, client_address
 from service.web.serving import Serving
@@ -27,20 +28,33 @@ ROUTES = ("/predict", "/v1/models/<name>:predict", "/v1/models/<name>/versions/<
 HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*(:[0-9]{1,5})?")
 """Hosts that Werkzeug, which makes IDNA of them, takes as well as we do."""
 JSON = "application/json"
-ACCEPTED = {"": JSON, "*/*": JSON, JSON: JSON, "text/csv": "text/csv"}
+ACCEPTED = {"": JSON, "*/*": JSON} | {media_type: media_type for media_type in native.RESPONSE_TYPES}
 QUERIES = {"": {}, "probabilities=true": {"probabilities": "true"}, "probabilities=false": {"probabilities": "false"}}
+STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
 UNUSUAL = {"HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE"}
 """Fields that ask for more than a plain answer to a plain body."""
 
 
 class Plain(NamedTuple):
-    """What a plain request asks for."""
+    """What a plain head asks for."""
 
     route: str
     name: str | None
     version: str | None
     parameters: dict[str, str]
     accepted: str
+    content_type: str
+    request_id: str
+    """The id that the client gives its request, "" if none."""
+    forwarded_for: str
+
+
+class Said(NamedTuple):
+    """A whole answer, as WSGI has it."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
 
 
 def read_plain(environ: dict[str, Any]) -> Plain | None:
@@ -54,7 +68,8 @@ def read_plain(environ: dict[str, Any]) -> Plain | None:
         return None
     if not UNUSUAL.isdisjoint(environ):
         return None
-    return Plain(ROUTES[path.lastindex or 0], path[1], path[2], parameters, accepted)
+    said = [environ.get(name, "") for name in ("CONTENT_TYPE", "HTTP_X_REQUEST_ID", "HTTP_X_FORWARDED_FOR")]
+    return Plain(ROUTES[path.lastindex or 0], path[1], path[2], parameters, accepted, *said)
 
 
 class Lane:
@@ -66,27 +81,42 @@ class Lane:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a plain prediction request here, and have Flask answer any other."""
-        plain = read_plain(environ)
-        catalogue = None if plain is None else self._serving.keeper.peek()
-        if plain is None or catalogue is None:  # Flask waits for the models
+        plain, said = read_plain(environ), None
+        if plain is not None:
+            said = self.answer(plain, environ, environ.get("REMOTE_ADDR") or "")
+        if said is None:
             return self.flask(environ, start_response)
-        exchange = Exchange(environ)
+        start_response(said.status, said.headers)
+        return [said.body]
+
+    def answer(self, plain: Plain, body: bytes | dict[str, Any], peer: str) -> Said | None:
+        """Answer a plain prediction request; None if Flask must wait for the models.
+
+        Args:
+            plain: What its head asks for.
+            body: Its body, or the environ to read it from.
+            peer: The address that it came from.
+        """
+        catalogue = self._serving.keeper.peek()
+        if catalogue is None:
+            return None
+        exchange = Exchange(plain.request_id)
         try:
-            answer = self._answer(exchange, plain, catalogue, environ)
-            exchange.log("POST", plain.route, answer.status, client_address(environ, self._serving.client_hops))
+            answer = self._answer(exchange, plain, catalogue, body)
+            client = client_address(plain.forwarded_for, peer, self._serving.client_hops)
+            exchange.log("POST", plain.route, answer.status, client)
         finally:
             exchange.end()
-        start_response(f"{answer.status} {HTTP_STATUS_CODES[answer.status].upper()}", headers_of(answer, exchange))
-        return [answer.body]
+        return Said(STATUSES[answer.status], headers_of(answer, exchange), answer.body)
 
-    def _answer(self, exchange: Exchange, plain: Plain, catalogue: Catalogue, environ: dict[str, Any]) -> Answer:
+    def _answer(self, exchange: Exchange, plain: Plain, catalogue: Catalogue, body: bytes | dict[str, Any]) -> Answer:
         try:
             predictor = catalogue.predictor(plain.name, plain.version)
             exchange.ask(predictor)
-            body = read_body(environ, self._serving.max_body_bytes, accept_gzip=False)
-            content_type = environ.get("CONTENT_TYPE", "")
+            if isinstance(body, dict):
+                body = read_body(body, self._serving.max_body_bytes, accept_gzip=False)
             max_rows = self._serving.rows_of(predictor.manifest.signature)
-            return exchange.predict(predictor, body, content_type, plain.parameters, max_rows, plain.accepted)
+            return exchange.predict(predictor, body, plain.content_type, plain.parameters, max_rows, plain.accepted)
         except ServiceError as error:
             return exchange.refuse(error)
         except Exception as error:

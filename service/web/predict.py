@@ -6,6 +6,7 @@ from flask import Blueprint, Response, request
 
 from service.errors import NotAcceptable, UnknownParameter, shorten
 from service.protocols import native
+from service.protocols.arrow_body import ADVICE, ARROW, INSTALLED
 from service.web.body import read_body
 from service.web.edge import exchange, respond
 from service.web.serving import serving
@@ -34,7 +35,8 @@ def _accepted() -> str:
     )
     if chosen is None:
         accepted = repr(shorten(request.headers.get("Accept", "")))
-        raise NotAcceptable(f"Accept is {accepted} and the answer may be {' or '.join(native.RESPONSE_TYPES)}")
+        advice = f"; {ADVICE}" if ARROW in accepted and not INSTALLED else ""
+        raise NotAcceptable(f"Accept is {accepted} and the answer may be {' or '.join(native.RESPONSE_TYPES)}{advice}")
     return chosen
 
 

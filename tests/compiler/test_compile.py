@@ -170,6 +170,67 @@ def lightgbm(name: str, **settings: Any) -> Any:
     return getattr(lightgbm, name)(**small | {"verbose": -1, "n_jobs": 1, "random_state": 0} | settings)
 
 
+def xgboost(name: str, **settings: Any) -> Any:
+    """An estimator of XGBoost's, small."""
+    import xgboost
+
+    small = {"n_estimators": 8, "max_depth": 3, "n_jobs": 1, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its random forests will go one day
+        return getattr(xgboost, name)(**small | settings)
+
+
+def numbered(n_classes: int, rows: Any = None) -> Any:
+    """Labels for XGBoost, which wants the numbers from 0."""
+    return np.unique(kinds(sample() if rows is None else rows, n_classes), return_inverse=True)[1]
+
+
+def boosted_classes(model: Any, n_classes: int = 3) -> Callable[[], Fitted]:
+    """A classifier of XGBoost's, of numbers some of which are missing."""
+    rows = sample(gaps=True)
+    return lambda: fit(model, rows[NUMBERS], numbered(n_classes, rows))
+
+
+def boosted_amounts(objective: str) -> Callable[[], Fitted]:
+    """A regressor of XGBoost's, of what is always positive."""
+    model = xgboost("XGBRegressor", objective=objective)
+    return lambda: fit(model, sample()[NUMBERS], np.abs(number(sample())) + 0.1)
+
+
+def stopped_early() -> Fitted:
+    """A boosting that was trained on beyond its best iteration."""
+    rows = sample(gaps=True)
+    model = xgboost("XGBRegressor", n_estimators=60, learning_rate=0.9, early_stopping_rounds=2)
+    train, rest, target = rows[NUMBERS][:80], rows[NUMBERS][80:], number(rows)
+    model.fit(train, target[:80], eval_set=[(rest, target[80:])], verbose=False)
+    assert model.best_iteration < model.get_booster().num_boosted_rounds() - 1
+    return Fitted(model, rows[NUMBERS])
+
+
+def sparse(model: Any) -> Callable[[], Fitted]:
+    """A pipeline that gives its model a sparse matrix, of which XGBoost takes the zeros for missing."""
+    encode = OneHotEncoder(handle_unknown="ignore")
+    prepare = make_column_transformer((encode, TEXTS), ("passthrough", ["a", "n"]), sparse_threshold=1.0)
+    return lambda: fit(make_pipeline(make_pipeline(prepare), model), sample(), number(sample()))
+
+
+def closed_categories(**settings: Any) -> Callable[[], Fitted]:
+    """XGBoost on pandas categoricals, of which it refuses those that it has not seen."""
+
+    def made() -> Fitted:
+        it = categorical(xgboost("XGBRegressor", enable_categorical=True, **settings))()
+        return Fitted(it.model, it.frame, layout=it.layout, closed=("colour", "size"))
+
+    return made
+
+
+def categories_of_codes() -> Fitted:
+    """XGBoost on numbers that it was told to take for categories."""
+    rows = sample()[["a", "n"]]
+    model = xgboost("XGBRegressor", enable_categorical=True, feature_types=["q", "c"])
+    return Fitted(model.fit(rows.to_numpy(), number(sample())), rows, layout="matrix")
+
+
 class Own(RegressorMixin, BaseEstimator):
     """An estimator of somebody's own."""
 
@@ -306,6 +367,41 @@ COMPILED: dict[str, Callable[[], Fitted]] = {
     "LightGBM with categoricals": categorical(lightgbm("LGBMClassifier")),
     "LightGBM with categories of numbers": categories_of_numbers,
     "LightGBM regressor with categoricals": categorical(lightgbm("LGBMRegressor"), gaps=False),
+    "XGBoost": boosted_classes(xgboost("XGBClassifier")),
+    "XGBoost, softmax": boosted_classes(xgboost("XGBClassifier", objective="multi:softmax")),
+    "XGBoost, several trees a round": boosted_classes(xgboost("XGBClassifier", num_parallel_tree=3, subsample=0.7)),
+    "binary XGBoost": boosted_classes(xgboost("XGBClassifier"), 2),
+    "binary XGBoost from a given start": boosted_classes(xgboost("XGBClassifier", base_score=0.2), 2),
+    "XGBoost's random forest": boosted_classes(xgboost("XGBRFClassifier")),
+    "XGBoost regressor": with_gaps(xgboost("XGBRegressor")),
+    "XGBoost regressor without missing values": regressor(xgboost("XGBRegressor")),
+    "XGBoost regressor, pruned": with_gaps(xgboost("XGBRegressor", tree_method="exact", gamma=5.0, max_depth=6)),
+    "XGBoost regressor, by leaves": with_gaps(
+        xgboost("XGBRegressor", grow_policy="lossguide", max_leaves=20, max_depth=0)
+    ),
+    "XGBoost regressor, stopped early": stopped_early,
+    "XGBoost regressor with dropout": with_gaps(xgboost("XGBRegressor", rate_drop=0.5)),
+    "XGBoost's random forest regressor": with_gaps(xgboost("XGBRFRegressor")),
+    "XGBoost of absolute errors": regressor(xgboost("XGBRegressor", objective="reg:absoluteerror")),
+    "XGBoost of counts": boosted_amounts("count:poisson"),
+    "XGBoost of amounts": boosted_amounts("reg:gamma"),
+    "XGBoost of many zeros": boosted_amounts("reg:tweedie"),
+    "XGBoost of shares": lambda: fit(
+        xgboost("XGBRegressor", objective="reg:logistic"), sample()[NUMBERS], 1 / (1 + np.exp(-number(sample())))
+    ),
+    "XGBoost of several numbers": several_numbers(xgboost("XGBRegressor")),
+    "XGBoost of two quantiles": regressor(
+        xgboost("XGBRegressor", objective="reg:quantileerror", quantile_alpha=[0.3, 0.8])
+    ),
+    "XGBoost of a sparse matrix": sparse(xgboost("XGBRegressor")),
+    "XGBoost of a target in logarithms": lambda: fit(
+        TransformedTargetRegressor(xgboost("XGBRegressor"), func=np.log1p, inverse_func=np.expm1),
+        sample()[NUMBERS],
+        np.abs(number(sample())),
+    ),
+    "XGBoost with categoricals": closed_categories(max_cat_to_onehot=1),
+    "XGBoost with categoricals, one against the rest": closed_categories(max_cat_to_onehot=9),
+    "mixed columns, XGBoost": mixed(xgboost("XGBRegressor")),
 }
 
 REFUSED: dict[str, tuple[Callable[[], Fitted], str]] = {
@@ -334,6 +430,17 @@ REFUSED: dict[str, tuple[Callable[[], Fitted], str]] = {
         classifier(lightgbm("LGBMClassifier", objective="multiclassova")),
         "objective 'multiclassova' has no compiled form",
     ),
+    "linear XGBoost": (regressor(xgboost("XGBRegressor", booster="gblinear")), "booster 'gblinear' has no compiled"),
+    "another missing value": (regressor(xgboost("XGBRegressor", missing=-1.0)), "missing=-1.0 has no compiled form"),
+    "hinge of XGBoost's": (
+        boosted_classes(xgboost("XGBClassifier", objective="binary:hinge"), 2),
+        "objective 'binary:hinge' has no compiled form",
+    ),
+    "several numbers in a leaf": (
+        several_numbers(xgboost("XGBRegressor", multi_strategy="multi_output_tree")),
+        "several numbers in a leaf have no compiled form",
+    ),
+    "categories of codes": (categories_of_codes, "categoricals have a compiled form only of text"),
 }
 
 

@@ -78,6 +78,8 @@ def beside_in_double(matrix: Any, column: int, split: float) -> list[bool]:
         ("extra trees", beside_in_single),
         ("gradient boosting regressor", beside_in_single),
         ("mixed columns, forest", beside_in_single),
+        ("XGBoost regressor", beside_in_single),
+        ("mixed columns, XGBoost", beside_in_single),
         ("histogram boosting", beside_in_double),
         ("LightGBM regressor", beside_in_double),
     ],

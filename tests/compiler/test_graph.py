@@ -24,6 +24,9 @@ CASES = (
     "histogram boosting, categoricals by mask",
     "LightGBM",
     "LightGBM with categoricals",
+    "XGBoost",
+    "XGBoost regressor",
+    "XGBoost with categoricals",
 )
 WIDTH = 7
 
@@ -38,11 +41,16 @@ def written(trees: Ensemble, width: int = WIDTH) -> Any:
     return onnx.load_from_string(graph_bytes(trees, width))
 
 
+def element(trees: Ensemble) -> int:
+    """The type of its numbers."""
+    return onnx.TensorProto.FLOAT if trees.single else onnx.TensorProto.DOUBLE
+
+
 def attributes(trees: Ensemble) -> dict[str, Any]:
     """The attributes as the operator's specification names them, each told to the `onnx` package in its own words."""
 
-    def doubles(name: str, values: list[float]) -> Any:
-        return helper.make_tensor(name, onnx.TensorProto.DOUBLE, [len(values)], values)
+    def numbers(name: str, values: list[float]) -> Any:
+        return helper.make_tensor(name, element(trees), [len(values)], values)
 
     members = [value for some in trees.members.values() for value in (*some, np.nan)]
     modes = helper.make_tensor("nodes_modes", onnx.TensorProto.UINT8, [len(trees.modes)], trees.modes)
@@ -52,16 +60,16 @@ def attributes(trees: Ensemble) -> dict[str, Any]:
         "tree_roots": trees.roots,
         "nodes_featureids": trees.features,
         "nodes_modes": modes,
-        "nodes_splits": doubles("nodes_splits", trees.splits),
+        "nodes_splits": numbers("nodes_splits", trees.splits),
         "nodes_truenodeids": [true for true, _ in trees.children],
         "nodes_falsenodeids": [false for _, false in trees.children],
         "nodes_trueleafs": [true for true, _ in trees.are_leaves],
         "nodes_falseleafs": [false for _, false in trees.are_leaves],
         "nodes_missing_value_tracks_true": trees.missing_true,
         "leaf_targetids": trees.targets,
-        "leaf_weights": doubles("leaf_weights", trees.weights),
+        "leaf_weights": numbers("leaf_weights", trees.weights),
     }
-    return said | ({"membership_values": doubles("membership_values", members)} if members else {})
+    return said | ({"membership_values": numbers("membership_values", members)} if members else {})
 
 
 def plain(attribute: Any) -> Any:
@@ -92,35 +100,44 @@ def test_attributes_are_those_that_onnx_would_write(case: str) -> None:
     assert {a.name: plain(a) for a in found.attribute} == {a.name: plain(a) for a in node.attribute}
 
 
-def test_graph_says_its_inputs_and_outputs() -> None:
-    """It takes doubles of any number of rows, gives one for each target, and says the versions of its operators."""
-    trees = ensemble("gradient boosting")
+@pytest.mark.parametrize("case", ["gradient boosting", "XGBoost"])
+def test_graph_says_its_inputs_and_outputs(case: str) -> None:
+    """It takes numbers of any number of rows, gives one for each target, and says the versions of its operators."""
+    trees = ensemble(case)
     model = written(trees)
     values = (*model.graph.input, *model.graph.output)
     types = [(value.name, value.type.tensor_type) for value in values]
     shapes = [(name, t.elem_type, [size.dim_param or size.dim_value for size in t.shape.dim]) for name, t in types]
-    double = onnx.TensorProto.DOUBLE
-    assert shapes == [("X", double, ["n_rows", WIDTH]), ("Y", double, ["n_rows", trees.n_targets])]
+    kind = element(trees)
+    assert shapes == [("X", kind, ["n_rows", WIDTH]), ("Y", kind, ["n_rows", trees.n_targets])]
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 21, "ai.onnx.ml": 5}
     assert model.ir_version == 10
 
 
 def rows_at(trees: Ensemble) -> Any:
-    """Rows of small numbers, thresholds of the trees, and what is missing."""
+    """Rows of small numbers, thresholds of the trees, and what is missing, in the precision of the trees."""
     rng = np.random.default_rng(0)
     rows = rng.integers(-3, 9, (60, WIDTH)).astype(float)
     splits = np.array([split for split in trees.splits if np.isfinite(split)])
     some = rng.random(rows.shape)
     rows[some < 0.4] = rng.choice(splits, rows.shape)[some < 0.4]
     rows[some > 0.9] = np.nan
-    return rows
+    return rows.astype(precision(trees))
+
+
+def precision(trees: Ensemble) -> Any:
+    """The type of numbers that the trees compute in."""
+    return np.float32 if trees.single else np.float64
 
 
 def run(trees: Ensemble, rows: Any) -> Any:
-    """What onnxruntime answers."""
+    """What onnxruntime answers with one thread, which adds the trees up in their order."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(graph_bytes(trees, rows.shape[1]), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    content = graph_bytes(trees, rows.shape[1])
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return session.run(None, {"X": rows})[0]
 
 
@@ -137,14 +154,16 @@ def walk(trees: Ensemble, root: int, row: Any) -> int:
 
 @pytest.mark.parametrize("case", CASES)
 def test_onnxruntime_walks_the_trees(case: str) -> None:
-    """onnxruntime gives the sums of the leaves that a plain walk comes to, at thresholds and gaps too."""
+    """onnxruntime gives the sums of the leaves that a plain walk comes to, at thresholds and gaps too, and in single
+    precision, where the order of a sum tells, to the last bit."""
     trees = ensemble(case)
     rows = rows_at(trees)
-    expected = np.zeros((len(rows), trees.n_targets))
+    expected = np.zeros((len(rows), trees.n_targets), precision(trees))
     for index, row in enumerate(rows):
         for leaf in (walk(trees, root, row) for root in trees.roots):
             expected[index, trees.targets[leaf]] += trees.weights[leaf]
-    np.testing.assert_allclose(run(trees, rows), expected, rtol=1e-12, atol=1e-12)
+    tolerance = 0.0 if trees.single else 1e-12
+    np.testing.assert_allclose(run(trees, rows), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "categoricals" not in case])
@@ -153,7 +172,8 @@ def test_onnxruntime_answers_as_the_reference(case: str) -> None:
     trees = ensemble(case)
     rows = rows_at(trees)
     expected = ReferenceEvaluator(written(trees)).run(None, {"X": rows})[0]
-    np.testing.assert_allclose(run(trees, rows), expected, rtol=1e-12, atol=1e-12)
+    tolerance = 1e-6 if trees.single else 1e-12
+    np.testing.assert_allclose(run(trees, rows), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 2**21, 2**40])

@@ -13,9 +13,10 @@ import pytest
 from service.compiler import NotCompiled
 from service.compiler.edges import end_rows, split_rows
 from service.compiler.estimators import answer
-from service.compiler.graph import MEMBER, Ensemble, graph_bytes
+from service.compiler.graph import MEMBER, Ensemble
 from service.compiler.plan import Plan, Raw
 from service.compiler.proof import prove
+from service.compiler.trees import ensemble_node
 from service.manifest import Parity
 from service.runtimes.compiled import CompiledRuntime, build
 from tests.compiler.fitted import Fitted
@@ -69,17 +70,26 @@ def draft(case: str) -> Draft:
 
 
 def rewrite(spoilt: Draft) -> None:
-    """Write the graph anew after the ensemble was spoilt."""
-    (step,) = spoilt.steps("trees")
+    """Make the step anew after the ensemble was spoilt."""
+    (step,) = [*spoilt.steps("trees"), *spoilt.steps("small_trees")]
     width = build(step["of"], spoilt.plan.arrays)(spoilt.it.table).shape[1]
-    content = np.frombuffer(graph_bytes(spoilt.ensemble, width), np.uint8)
-    spoilt.plan.arrays[step["graph"]["array"]] = content
+    step |= ensemble_node(spoilt.ensemble, step["of"], spoilt.plan, width, single=step["single"])
+    spoilt.plan.splits.pop()
+
+
+def used_nodes(ensemble: Ensemble) -> list[int]:
+    """The nodes that compare the first feature, which is a number and in some models has gaps; parents first."""
+    nodes = zip(ensemble.modes, ensemble.features, ensemble.children, strict=True)
+    return [
+        number
+        for number, (mode, feature, (true, false)) in enumerate(nodes)
+        if mode != MEMBER and feature == 0 and true != false
+    ]
 
 
 def used_node(ensemble: Ensemble) -> int:
-    """The last node that compares the first feature, which is a number and in some models has gaps."""
-    nodes = zip(ensemble.modes, ensemble.features, strict=True)
-    return [number for number, (mode, feature) in enumerate(nodes) if mode != MEMBER and feature == 0][-1]
+    """The last of them."""
+    return used_nodes(ensemble)[-1]
 
 
 def single_step(spoilt: Draft) -> None:
@@ -110,8 +120,24 @@ def leaf_weight(spoilt: Draft) -> None:
     spoilt.ensemble.weights[-1] += 1e-3
 
 
+def start(spoilt: Draft) -> None:
+    spoilt.ensemble.weights[0] += 1e-3
+
+
+def last_tree(spoilt: Draft) -> None:
+    spoilt.ensemble.roots.pop()
+
+
+def zeros(spoilt: Draft) -> None:
+    spoilt.steps("apply")[0]["function"] = "relu"
+
+
+def sums(spoilt: Draft) -> None:
+    spoilt.steps("share")[0]["shares"] = "one-against-rest"
+
+
 def missing_direction(spoilt: Draft) -> None:
-    node = used_node(spoilt.ensemble)
+    node = used_nodes(spoilt.ensemble)[0]  # below it a missing value may go past the others
     spoilt.ensemble.missing_true[node] = 1 - spoilt.ensemble.missing_true[node]
 
 
@@ -218,6 +244,9 @@ SPLIT_ENSEMBLES = (
     "LightGBM regressor",
     "mixed columns, forest",
     "mixed columns, boosting",
+    "XGBoost",
+    "XGBoost regressor",
+    "mixed columns, XGBoost",
 )
 DOUBLE_ENSEMBLES = ("histogram boosting", "histogram boosting regressor", "LightGBM", "LightGBM regressor")
 WITH_GAPS = (
@@ -227,6 +256,8 @@ WITH_GAPS = (
     "histogram boosting regressor",
     "LightGBM",
     "LightGBM regressor",
+    "XGBoost",
+    "XGBoost regressor",
 )
 WITH_MEMBERS = (
     "histogram boosting, categoricals of the frame",
@@ -235,6 +266,8 @@ WITH_MEMBERS = (
     "LightGBM with categoricals",
     "LightGBM regressor with categoricals",
     "LightGBM with categories of numbers",
+    "XGBoost with categoricals",
+    "XGBoost with categoricals, one against the rest",
 )
 PLANTS: list[tuple[Callable[[Draft], None], str]] = [
     *((spoil, case) for case in SPLIT_ENSEMBLES for spoil in (single_step, single_step_down)),
@@ -244,10 +277,16 @@ PLANTS: list[tuple[Callable[[Draft], None], str]] = [
     *((member, case) for case in WITH_MEMBERS),
     *(
         (leaf_weight, case)
-        for case in ("random forest regressor", "gradient boosting", "histogram boosting", "LightGBM")
+        for case in ("random forest regressor", "gradient boosting", "histogram boosting", "LightGBM", "XGBoost")
     ),
     *((leaf_numbers, case) for case in ("random forest", "extra trees", "random forest of several numbers")),
-    *((labels, case) for case in ("random forest", "SVC", "LightGBM", "binary logistic regression", "MLP classifier")),
+    *((labels, case) for case in ("random forest", "SVC", "LightGBM", "XGBoost", "binary logistic regression")),
+    (labels, "MLP classifier"),
+    *((start, case) for case in ("XGBoost", "binary XGBoost from a given start", "XGBoost of counts")),
+    *((last_tree, case) for case in ("XGBoost", "XGBoost regressor, stopped early", "XGBoost's random forest")),
+    (zeros, "XGBoost of a sparse matrix"),
+    (sums, "XGBoost"),
+    (columns, "XGBoost with categoricals"),
     (category_place, "mixed columns, linear"),
     (category_place, "mixed columns, forest"),
     (category_unseen, "mixed columns, linear"),

@@ -18,7 +18,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -43,9 +43,10 @@ PREPARE = make_column_transformer(
 MODELS: dict[str, Any] = {
     "linear": LogisticRegression(max_iter=200),
     "trees": HistGradientBoostingClassifier(max_iter=5, max_leaf_nodes=8, random_state=0),
+    "deep-trees": ExtraTreesClassifier(3, random_state=0),
     "neighbours": KNeighborsClassifier(),
 }
-RUNTIME = {"linear": "compiled", "trees": "compiled-trees"}
+RUNTIME = {"linear": "compiled", "trees": "compiled", "deep-trees": "compiled-trees"}
 
 
 def rows() -> Any:
@@ -291,8 +292,8 @@ def test_3_17_altered_compiled_form_refuses_the_package(place: Callable[[str], P
 def test_original_answers_where_onnxruntime_is_missing(
     place: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without onnxruntime a model with trees is served as its original, and the log says what is missing."""
-    package = place("trees")
+    """Without onnxruntime a model with deep trees is served as its original, and the log says what is missing."""
+    package = place("deep-trees")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert not is_compiled(open_package(package))
     assert "need onnxruntime" in caplog.text
@@ -355,7 +356,7 @@ print(json.dumps(sorted(sys.modules)))
 
 @pytest.mark.parametrize("name", RUNTIME)
 def test_worker_that_serves_a_compiled_form_is_light(place: Callable[[str], Path], name: str) -> None:
-    """A process that answers from a compiled form imports no modelling library, and onnxruntime only for trees."""
+    """A process that answers from a compiled form imports no modelling library, and onnxruntime only for deep trees."""
     package = place(name)
     row = json.dumps({"a": 0.5, "b": None, "colour": "never seen"})
     child = subprocess.run(
@@ -367,7 +368,7 @@ def test_worker_that_serves_a_compiled_form_is_light(place: Callable[[str], Path
     )
     loaded = set(json.loads(child.stdout.splitlines()[-1]))
     heavy = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime"}
-    assert loaded & heavy == ({"onnxruntime"} if name == "trees" else set())
+    assert loaded & heavy == ({"onnxruntime"} if name == "deep-trees" else set())
     assert not {module for module in loaded if module.startswith(("service.compiler", "service.packing"))}
 
 

@@ -415,3 +415,10 @@ def test_typed_csv_fault_in_a_later_block_is_the_exact_readers() -> None:
     with pytest.raises(RequestError) as caught:
         native.decode_request(body, "text/csv", {}, one("float64"), 2 * BLOCK_BYTES)
     assert [fault.row for fault in caught.value.faults] == [BLOCK_BYTES]
+
+
+@pytest.mark.parametrize("number", [2**53, 2**53 + 1, -(2**53) - 1])
+def test_whole_numbers_are_held_against_their_bound_exactly(number: int) -> None:
+    """A whole number that a float would round to the bound is beyond it."""
+    of = Signature(features=(Feature(name="a", dtype="int64", largest=2.0**53),), outputs=OUTPUTS)
+    assert (TypedCsv(of).read(f"a\n{number}\n".encode(), MAX_ROWS) is None) == (abs(number) > 2**53)

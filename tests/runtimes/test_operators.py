@@ -85,6 +85,7 @@ def test_ordinal_gives_codes() -> None:
         ([1.0, NAN], 5.0, [1.0, 5.0]),
         ([1, 2], 5, [1, 2]),
         (["a", None], None, ["a", None]),
+        ([1.0, NAN], None, [1.0, None]),
     ],
     ids=str,
 )
@@ -93,7 +94,7 @@ def test_fill_replaces_what_is_missing(cells: Any, value: Any, expected: Any) ->
     asked = table(x=cells)
     before = asked.columns["x"].copy()
     found = OPERATORS["fill"](OPERATORS["features"](["x"]), values=[value])(asked)
-    assert found[0].tolist() == expected
+    assert found == [expected]
     np.testing.assert_array_equal(asked.columns["x"], before)
 
 
