@@ -16,7 +16,7 @@ from bench.drive import Ask, Result, drive, parse
 from bench.failure import PeerFailed
 from bench.peer import WORKERS, Peer
 from bench.process_tree import cpu_s, pss_mib, settle
-from bench.servers import Prepared, Server, await_answer, serving
+from bench.servers import Prepared, Server, await_answer, await_door, await_http, serving
 from bench.wires import CSV, WIRES, Answer, Wire
 from bench.workloads import Trained, Workload, batches
 
@@ -35,16 +35,33 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Waking:
+    """How long after the start of the process each phase of waking ended."""
+
+    accepts_s: float
+    """Somebody takes a connection."""
+    live_s: float
+    """Somebody answers by HTTP, whatever it is."""
+    answer_s: float
+    """The first prediction, and a right one."""
+
+
+@dataclass(frozen=True)
 class Visit:
     """All figures of one start of one peer with one model; memory after load is by workload."""
 
     peer: str
     model: str
-    first_answer_s: float | None
+    waking: Waking | None
     idle_mib: float | None
     verdict: Verdict | None
     loads: list[Load] = field(default_factory=list)
     loaded_mib: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def first_answer_s(self) -> float | None:
+        """How long after the start of the process the first right answer came."""
+        return self.waking.answer_s if self.waking else None
 
 
 def visit(prepared: Prepared, trained: Trained, workloads: Sequence[Workload], seconds: float, folder: Path) -> Visit:
@@ -58,12 +75,11 @@ def visit(prepared: Prepared, trained: Trained, workloads: Sequence[Workload], s
         return visit_in_process(prepared, trained, workloads, seconds)
     began = time.monotonic()
     with serving(prepared) as server:
-        await_first(server, peer, trained)
-        first_answer_s = time.monotonic() - began
+        waking = await_waking(server, peer, trained, began)
         settle(server.process.pid)
         idle_mib = pss_mib(server.process.pid)
         verdict = None if peer.constant else check(server, peer, trained)
-        seen = Visit(peer.name, trained.name, first_answer_s, idle_mib, verdict)
+        seen = Visit(peer.name, trained.name, waking, idle_mib, verdict)
         for workload in workloads:
             ask = peer.ask(workload, trained)
             drive(server.port, ask, WARM_CONNECTIONS, seconds / 2, folder)
@@ -113,6 +129,16 @@ def total(results: Sequence[Result]) -> Result:
         p50_ms=median(each.p50_ms for each in results),
         p99_ms=max(each.p99_ms for each in results),
     )
+
+
+def await_waking(server: Server, peer: Peer, trained: Trained, began: float) -> Waking:
+    """Wait for the first right answer, and note the phases before it."""
+    await_door(server)
+    accepts_s = time.monotonic() - began
+    await_http(server)
+    live_s = time.monotonic() - began
+    await_first(server, peer, trained)
+    return Waking(accepts_s, live_s, time.monotonic() - began)
 
 
 def await_first(server: Server, peer: Peer, trained: Trained) -> None:

@@ -33,8 +33,9 @@ rate beside it. A ratio is the median of the rounds' own ratios to `{BASE}`: abo
 - **p50, p99** are as wrk's closed loop sees them, at that number of connections. A prefork server may give a few
   connections to one worker and none to the other.
 - **CPU ms** is user and system time of the whole process tree for each good answer.
-- **first answer** is from the start of the process to the first right answer; **idle** and **loaded** are the tree's
-  proportional set size after that and after the load; **environment** is all files of its virtual environment.
+- **accepts**, **live** and **first answer** are from the start of the process until a connection is taken, until
+  anything is answered by HTTP, and to the first right answer. **idle** and **loaded** are the tree's proportional set
+  size after that and after the load; **environment** is all files of its virtual environment.
 - **labels differ** counts rows, none of them in the training data, that are labelled otherwise than by the estimator;
   **numbers off** counts rows of which a probability is off by more than {TOLERANCE:g}, and **largest error** is the
   worst, where a peer answers probabilities."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,10 @@ from bench.workloads import Trained
 START_LIMIT_S = 120
 STOP_LIMIT_S = 20
 POLL_S = 0.01
+PATIENCE_S = 30
+"""How long one connection or answer is waited for."""
+LIVE = "/livez"
+"""Anyport's path for it. What others answer there, mostly 404, shows as well that they answer."""
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 """For everybody alike: two workers with a pool of threads each would only disturb each other."""
 
@@ -54,7 +58,7 @@ class Server:
 
     def ask(self, ask: Ask, body: bytes, path: str = "") -> tuple[int, bytes]:
         """Send one body on a connection of its own; return status and answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request("POST", path or ask.path, body, ask.headers)
             response = connection.getresponse()
@@ -143,8 +147,53 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def await_door(server: Server) -> None:
+    """Try until a connection is taken.
+
+    Raises:
+        PeerFailed: If the server ends, or the limit is over.
+    """
+
+    def connect() -> str:
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_S).close()
+        return ""
+
+    insist(server, "connection", connect)
+
+
+def await_http(server: Server) -> None:
+    """Ask until there is an answer, whatever it says: not every peer has a path for this.
+
+    Raises:
+        PeerFailed: If the server ends, or the limit is over.
+    """
+
+    def get() -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+        with closing(connection):
+            connection.request("GET", LIVE)
+            connection.getresponse()
+        return ""
+
+    insist(server, "answer by HTTP", get)
+
+
 def await_answer(server: Server, ask: Ask, right: Callable[[bytes], bool]) -> None:
     """Ask until the answer is right.
+
+    Raises:
+        PeerFailed: If the server ends, or the limit is over.
+    """
+
+    def predict() -> str:
+        status, body = server.ask(ask, ask.bodies[0])
+        return "" if status == 200 and right(body) else f"{status} {body[:200]!r}"
+
+    insist(server, "right answer", predict)
+
+
+def insist(server: Server, wanted: str, attempt: Callable[[], str]) -> None:
+    """Make an attempt again and again, until it returns nothing instead of what came of it.
 
     Raises:
         PeerFailed: If the server ends, or the limit is over.
@@ -154,9 +203,8 @@ def await_answer(server: Server, ask: Ask, right: Callable[[bytes], bool]) -> No
         if server.process.poll() is not None:
             raise PeerFailed(f"it ended with status {server.process.returncode}, its log says: {server.last_words()}")
         with suppress(OSError, http.client.HTTPException):
-            status, body = server.ask(ask, ask.bodies[0])
-            last = f"{status} {body[:200]!r}"
-            if status == 200 and right(body):
+            last = attempt()
+            if not last:
                 return
         time.sleep(POLL_S)
-    raise PeerFailed(f"no right answer within {START_LIMIT_S} s; the last was {last}")
+    raise PeerFailed(f"no {wanted} within {START_LIMIT_S} s; the last was {last}")

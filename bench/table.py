@@ -23,6 +23,8 @@ LOAD_COLUMNS = (
 )
 START_COLUMNS = (
     "peer",
+    "accepts s",
+    "live s",
     "first answer s",
     "idle MiB",
     "loaded MiB",
@@ -111,15 +113,16 @@ def start_rows(visits: Sequence[Visit], workload: Workload, sizes_mib: dict[str,
     return rows
 
 
-def starts(mine: Sequence[Visit], workload: str) -> tuple[str, str, str]:
-    """Return the medians of start and memory."""
+def starts(mine: Sequence[Visit], workload: str) -> tuple[str, ...]:
+    """Return the medians of the phases of the start, and of memory."""
     takers: tuple[Callable[[Visit], float | None], ...] = (
+        lambda visit: visit.waking and visit.waking.accepts_s,
+        lambda visit: visit.waking and visit.waking.live_s,
         lambda visit: visit.first_answer_s,
         lambda visit: visit.idle_mib,
         lambda visit: visit.loaded_mib[workload],
     )
-    first, idle, loaded = (number(middle(map(take, mine))) for take in takers)
-    return first, idle, loaded
+    return tuple(number(middle(map(take, mine))) for take in takers)
 
 
 def worth(mine: Sequence[Visit]) -> tuple[str, str, str]:

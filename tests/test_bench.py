@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.answers import Verdict, compare
 from bench.drive import Ask, Result, parse, write_script
 from bench.environments import run
 from bench.failure import PeerFailed
-from bench.measure import Load, Visit, await_first, check, total
+from bench.measure import Load, Visit, Waking, await_first, await_waking, check, total
 from bench.peer import PEERS, Peer, peers, words
 from bench.process_tree import cpu_s, members, parse_stat, pss_mib
 from bench.results import Run, document
@@ -112,10 +113,10 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_f
 """
 
 
-def prepared_server(folder: Path, code: str) -> Prepared:
+def prepared_server(folder: Path, code: str, arguments: str = "") -> Prepared:
     """A peer of a few lines that listens on a port of its own."""
     (folder / "app.py").write_text(code)
-    peer = Peer("small", "a test", f"{sys.executable} app.py {{port}}")
+    peer = Peer("small", "a test", f"{sys.executable} app.py {{port}} {arguments}")
     port = free_port()
     return Prepared(peer, port, {"port": str(port), "prepared": str(folder)}, folder, dict(os.environ))
 
@@ -135,6 +136,36 @@ def test_a_planted_wrong_label_is_counted(tmp_path: Path, planted: int, differin
         await_first(server, prepared.peer, trained)
         assert check(server, prepared.peer, trained) == Verdict(250, differing)
     assert server.process.poll() is not None
+
+
+WAKING_SERVER = """
+import pathlib, socket, sys, time
+folder = pathlib.Path(sys.argv[2])
+def answer(text):
+    with listener.accept()[0] as client:
+        asked = client.recv(65536).decode()
+        while asked.endswith("\\r\\n\\r\\n") and asked.startswith("POST"):
+            asked += client.recv(65536).decode()
+        with (folder / "asked").open("a") as log:
+            log.write(asked.partition(" HTTP")[0] + "\\n")
+        if asked and text:
+            client.sendall(f"HTTP/1.0 {text}".encode())
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for text in ("", "", "404 no\\r\\n\\r\\n", "503 no\\r\\n\\r\\n", '200 ok\\r\\n\\r\\n{"predictions": ["even"]}'):
+    answer(text)
+time.sleep(60)
+"""
+"""Takes a connection, cuts one, has no such path, is not ready, and predicts."""
+
+
+def test_phases_of_waking_are_told_apart(tmp_path: Path) -> None:
+    """A connection that is taken, any answer by HTTP and the first right one are waited for in this order."""
+    prepared = prepared_server(tmp_path, WAKING_SERVER, "{prepared}")
+    with serving(prepared) as server:
+        waking = await_waking(server, prepared.peer, parity_model(), time.monotonic())
+    assert 0 < waking.accepts_s <= waking.live_s <= waking.answer_s
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["", "GET /livez", "GET /livez", "POST /predict", "POST /predict"]
 
 
 def test_another_model_is_left_out(tmp_path: Path) -> None:
@@ -221,13 +252,14 @@ def test_time_of_ended_children_stays_in_the_tree() -> None:
 
 # --- Tables
 
+PHASES = ("accepts s", "live s", "first answer s")
 ONE = Workload("one", "penguins", 1, connections=(1,))
 
 
 def a_visit(peer: str, rate: int, errors: int = 0, differing: int = 0) -> Visit:
     """A round of one peer."""
     load = Load("one", 1, Result(rate, errors, 1.0, 2.0, 3.0), cpu_ms=100 / rate)
-    return Visit(peer, "penguins", 1.5, 50.0, Verdict(1000, differing, 0, 0.0), [load], {"one": 60.0})
+    return Visit(peer, "penguins", Waking(0.5, 0.9, 1.5), 50.0, Verdict(1000, differing, 0, 0.0), [load], {"one": 60.0})
 
 
 VISITS = [
@@ -275,6 +307,7 @@ def test_the_page_can_be_read_back() -> None:
     loads, starts = ([row for row in rows if (LOAD_COLUMNS[2] in row) is each] for each in (True, False))
     assert loads == load_rows(VISITS, ONE)
     assert [tuple(row) for row in starts] == [START_COLUMNS] * 2
+    assert [[row[phase] for phase in PHASES] for row in starts] == [["0.500", "0.900", "1.50"]] * 2
     assert [row["labels differ"] for row in starts] == ["0 of 1000", "3 of 1000"]
     assert [row["environment MiB"] for row in starts] == ["345", NOTHING]
 

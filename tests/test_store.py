@@ -493,6 +493,17 @@ def test_open_warns_of_another_version_where_the_policy_says_so(
     assert metadata.version("scikit-learn") in caplog.text
 
 
+@pytest.mark.parametrize("name", TWINS)
+def test_one_library_under_two_names_is_one(store: Store, package: Path, name: str) -> None:
+    """A model that was made with one distribution of a library is opened where another of the same version is."""
+    [version] = {version for twin in TWINS if (version := installed(twin))}
+    setting(libraries={name: version})(package)
+    open_penguins(store)
+    setting(libraries={name: f"{version}.post1"})(package)
+    with pytest.raises(VersionSkew, match=rf"{name} {version}\.post1 and here is {version}"):
+        open_penguins(store)
+
+
 def test_warn_does_not_excuse_missing_library(store: Store, package: Path) -> None:
     """A library that is not installed is refused under every policy."""
     setting(libraries={"no-such-library": "1.0"})(package)

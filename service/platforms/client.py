@@ -20,6 +20,8 @@ from service.manifest import Golden, Manifest
 HOST = re.compile(r"[A-Za-z0-9:._-]+")
 PRINTABLE = re.compile(r"[!-~]*")
 JSON = {"Content-Type": "application/json"}
+ACCEPT_S = 1.0
+"""On one machine a connection is taken or refused at once."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -72,6 +74,17 @@ class Address:
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=context)
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+
+    def accepts(self) -> bool:
+        """Whether somebody takes a connection now."""
+        connection = self.connect(ACCEPT_S)
+        try:
+            connection.connect()
+        except OSError:
+            return False
+        finally:
+            connection.close()
+        return True
 
     def ask(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.errors import PlatformError
@@ -15,8 +15,19 @@ from service.platforms.upload import Upload
 PROCFILE_LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 EBEXTENSIONS = re.compile(r"\.ebextensions/[^/]+\.config")
 SET = re.compile(r"""^os\.environ(?:\.setdefault\(|\[)["'](\w+)["'](?:, |\] = )["']([^"']*)["']""", re.MULTILINE)
+INSTALL = re.compile(r"\s*(?:python3? -m )?pip install[^&|;]*(?:&&\s*|$)")
 ENVIRONMENT = "aws:elasticbeanstalk:application:environment"
 DEFAULT_PROCESS = "aws:elasticbeanstalk:environment:process:default"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a tree has its platform run once the libraries are installed."""
+
+    line: str = ""
+    """As a shell runs it; empty where the tree says nothing."""
+    script: str = ""
+    """What that line comes down to."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Declared:
     environment: dict[str, str] = field(default_factory=dict)
     health_path: str | None = None
     stop_s: float | None = None
+    build: Step = Step()
 
 
 def declared(upload: Upload) -> Declared:
@@ -39,7 +51,8 @@ def declared(upload: Upload) -> Declared:
     Raises:
         PlatformError: If the file is missing or cannot be read so; it names the file and what is wrong.
     """
-    return RULES[upload.platform.start.rule](upload)
+    found = RULES[upload.platform.start.rule](upload)
+    return replace(found, build=BUILDS[upload.platform.build.rule](upload))
 
 
 def minor_version(spelled: str) -> str:
@@ -211,6 +224,39 @@ RULES: dict[str, Callable[[Upload], Declared]] = {
     "render-yaml": from_render_yaml,
     "wsgi-file": from_wsgi_file,
     "given": from_facts,
+}
+
+
+def no_step(upload: Upload) -> Step:
+    """Nothing of the tree is run before the start."""
+    return Step()
+
+
+def hook(upload: Upload) -> Step:
+    """A file of a certain name, which is made executable and run."""
+    place = upload.platform.build.place
+    script = upload.text(place)
+    return Step(f"chmod +x {place} && {place}", script) if script is not None else Step()
+
+
+def build_command(upload: Upload) -> Step:
+    """What stands in `buildCommand` of render.yaml's first web service after the installation."""
+    web = next(web_services(load_yaml("render.yaml", _text(upload))), {})
+    line = INSTALL.sub("", str(web.get("buildCommand", "")), count=1)
+    return Step(line, line)
+
+
+def setting(upload: Upload) -> Step:
+    """A setting that the commands give the platform."""
+    line = upload.platform.deploy.settings[upload.platform.build.place]
+    return Step(line, line)
+
+
+BUILDS: dict[str, Callable[[Upload], Step]] = {
+    "hook": hook,
+    "build-command": build_command,
+    "setting": setting,
+    "none": no_step,
 }
 
 

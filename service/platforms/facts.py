@@ -6,6 +6,7 @@ marked wherever it is shown.
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Iterator
 from datetime import date
@@ -88,6 +89,26 @@ class Start(Group):
     def gives_port(self) -> bool:
         """Whether the platform says in PORT which port it is: then `port` is only what it usually says."""
         return "PORT" in self.environment
+
+
+class Build(Group):
+    """What happens between the upload and the start."""
+
+    rule: Literal["hook", "build-command", "setting", "none"]
+    """In what form the tree or the commands say what is run once the libraries are installed."""
+    place: str = ""
+    """Where that stands: a file, or a setting's name."""
+    step: str = ""
+    """What should be run: it compiles the service's own modules, as pip compiles the libraries."""
+    keeps_dates: bool = True
+    """Whether files still have the dates of the build at the start. If not, only bytecode by hashes counts there."""
+    keeps_bytecode: bool
+    """Whether bytecode that a start writes is there at the next one."""
+
+    @property
+    def redates(self) -> bool:
+        """Whether what the step compiled finds its sources under other dates at the start."""
+        return bool(self.step) and not self.keeps_dates
 
 
 class Limits(Group):
@@ -209,6 +230,7 @@ class Platform(Fact):
     checks: tuple[str, ...]
     """What preflight looks at here only, beside what it looks at everywhere."""
     upload: Upload
+    build: Build
     start: Start
     limits: Limits
     sizes: Sizes
@@ -225,7 +247,7 @@ class Platform(Fact):
 
     def commands(self, templates: tuple[str, ...], name: str, python: str) -> list[str]:
         """Fill the commands of `deploy` in for one app."""
-        settings = " ".join(f"{key}={value}" for key, value in self.deploy.settings.items())
+        settings = shlex.join(f"{key}={value}" for key, value in self.deploy.settings.items())
         values = {"name": name, "python": python, "settings": settings}
         line = self.start.line.replace("{", "{{").replace("}", "}}")
         return [template.replace("{line}", line).format(**values) for template in templates]

@@ -47,6 +47,7 @@ def story(platform: Platform, python: str) -> Iterator[str]:
     yield f"{platform.title}: {platform.choice.best_for}"
     yield ""
     yield from _group("Files", platform.upload)
+    yield from _group("Build", platform.build)
     yield from _group("Start", platform.start)
     yield from _group("Limits", platform.limits)
     yield from _group("Sizes", platform.sizes)

@@ -127,6 +127,14 @@ def test_nobody_listens() -> None:
             Address("127.0.0.1", unheard.getsockname()[1]).ask("GET", "/livez", timeout_s=10)
 
 
+def test_accepts_says_whether_somebody_takes_a_connection() -> None:
+    """A connection is taken as soon as somebody listens, before anything is answered, and not where nobody does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1])
+        assert address.accepts()
+    assert not address.accepts()
+
+
 def test_unix_socket(tmp_path: Path) -> None:
     """A service at a Unix socket is asked as any other."""
     path = tmp_path / "socket"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from service.errors import PlatformError
-from service.platforms.declared import Declared, declared, load_yaml, minor_version, options, size_mib
+from service.platforms.declared import Declared, Step, declared, load_yaml, minor_version, options, size_mib
 from service.platforms.facts import platforms
 from tests.platforms.trees import EVERY, upload_of
 
 START = "gunicorn -c gunicorn.conf.py service.wsgi:app"
 RENDER = "services:\n  - type: web\n    startCommand: start\n"
 EB = ".ebextensions/a.config"
+COMPILED = platforms()["azure"].build.step
+ON_AZURE = Step(COMPILED, COMPILED)
 NAMESPACE = "aws:elasticbeanstalk:application:environment"
 
 
@@ -64,8 +66,12 @@ GOOD = [
         Declared("exec x", "python312", "F2", {"A": "1", "B": "b"}),
     ),
     ("appengine", {"app.yaml": "entrypoint: x\nruntime: python312\nenv_variables:\n"}, Declared("exec x", "python312")),
-    ("azure", {"startup.txt": f"exec {START}\n"}, Declared(f"exec {START}", stop_s=60)),
-    ("azure", {"startup.txt": "# first\nsecond\n", ".python-version": "3.13"}, Declared("# first", "3.13", stop_s=60)),
+    ("azure", {"startup.txt": f"exec {START}\n"}, Declared(f"exec {START}", stop_s=60, build=ON_AZURE)),
+    (
+        "azure",
+        {"startup.txt": "# first\nsecond\n", ".python-version": "3.13"},
+        Declared("# first", "3.13", stop_s=60, build=ON_AZURE),
+    ),
     ("render", {"render.yaml": RENDER}, Declared("start")),
     (
         "render",
@@ -143,6 +149,34 @@ def test_missing_file_is_refused(name: str) -> None:
         told(name, {"README.md": ""})
     assert f"{platform.start.file} is not among the files that {platform.title} receives" in refused.value.detail
     assert refused.value.detail.endswith("(is it committed?)") == (platform.upload.rule == "commits")
+
+
+# Steps of the build
+
+
+def render_build(command: str) -> dict[str, str]:
+    """A render.yaml with this buildCommand."""
+    return {"render.yaml": f"{RENDER}    buildCommand: {command}\n"}
+
+
+RUN_HOOK = "chmod +x bin/post_compile && bin/post_compile"
+STEPS = [
+    ("heroku", {"Procfile": "web: x\n", "bin/post_compile": "make\n"}, Step(RUN_HOOK, "make\n")),
+    ("heroku", {"Procfile": "web: x\n"}, Step()),
+    ("beanstalk", {"Procfile": "web: x\n", "bin/post_compile": "make\n"}, Step()),
+    ("render", render_build("pip install -r requirements.txt"), Step()),
+    ("render", render_build("pip install -r requirements.txt && a && b"), Step("a && b", "a && b")),
+    ("render", render_build("python -m pip install --no-deps -r x.txt&&a"), Step("a", "a")),
+    ("render", render_build(">-\n      pip install -r x.txt &&\n      a"), Step("a", "a")),
+    ("render", render_build("./build.sh"), Step("./build.sh", "./build.sh")),
+    ("render", {"render.yaml": RENDER}, Step()),
+]
+
+
+@pytest.mark.parametrize(("name", "texts", "step"), STEPS, ids=[f"{row[0]} {row[1]}"[-70:] for row in STEPS])
+def test_step_of_the_build(name: str, texts: dict[str, str], step: Step) -> None:
+    """What is run after the installation is read by the platform's own rules; where nothing is said, it is nothing."""
+    assert told(name, texts).build == step
 
 
 # .ebextensions

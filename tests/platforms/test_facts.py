@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import split
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from flask.testing import FlaskCliRunner
 
 from service.errors import PlatformError
 from service.platforms.checks import CHECKS
+from service.platforms.declared import BUILDS
 from service.platforms.declared import RULES as START_RULES
 from service.platforms.facts import FOLDER, Group, Platform, chosen, platforms, read
+from service.platforms.rehearsal.install import BY_HASHES
 from service.platforms.story import MARK, comparison, story
 from service.platforms.upload import RULES as UPLOAD_RULES
 from tests.platforms.trees import EVERY
@@ -53,10 +56,39 @@ def test_checks_are_those_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_rules_are_those_that_there_are(name: str) -> None:
-    """How files are chosen and how the start line is read is known for each platform."""
+    """How files are chosen, what is built and how the start line is read is known for each platform."""
     platform = platforms()[name]
     assert platform.upload.rule in UPLOAD_RULES
+    assert platform.build.rule in BUILDS
     assert platform.start.rule in START_RULES
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_step_has_a_place_where_there_is_one(name: str) -> None:
+    """A step stands where a platform looks for one; only where bytecode would be lost is one needed."""
+    build = platforms()[name].build
+    assert bool(build.step) == bool(build.place) == (build.rule != "none")
+    assert not (build.step and build.keeps_bytecode)
+
+
+def test_step_is_the_same_everywhere() -> None:
+    """One line compiles the service on every platform that runs one, by hashes, which hold wherever dates do not."""
+    [step] = {platform.build.step for platform in platforms().values() if platform.build.step}
+    assert "checked-hash" in step
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if platforms()[name].build.rule == "setting"])
+def test_setting_is_the_step(name: str) -> None:
+    """Where a setting holds the step, the commands set it."""
+    platform = platforms()[name]
+    assert platform.deploy.settings[platform.build.place] == platform.build.step
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_libraries_are_compiled_by_hashes_where_dates_are_lost(name: str) -> None:
+    """Where files get other dates after the build, pip is told to go by hashes."""
+    platform = platforms()[name]
+    assert platform.build.redates == (BY_HASHES in platform.deploy.settings)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -87,6 +119,17 @@ def test_commands_are_filled_in(name: str, part: str) -> None:
     commands = platform.commands(templates, "my-app", "3.12")
     assert len(commands) == len(templates)
     assert not [command for command in commands if re.search(r"(?<!\$)\{", command)]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_commands_are_read_by_a_shell(name: str) -> None:
+    """A setting of several words reaches the platform's tool as one."""
+    platform = platforms()[name]
+    words = [
+        word for command in platform.commands(platform.deploy.prepare, "my-app", "3.12") for word in split(command)
+    ]
+    given = {f"{key}={value}" for key, value in platform.deploy.settings.items()}
+    assert platform.deploy.console or given <= set(words)
 
 
 @pytest.mark.parametrize("name", EVERY)

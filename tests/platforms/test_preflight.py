@@ -138,6 +138,11 @@ def second_version(path: str) -> Plant:
     return plant
 
 
+def original(plant: Plant) -> Plant:
+    """Take the compiled form away first, and keep the original alone."""
+    return together(lambda tree: keep_originals(tree / "models"), plant)
+
+
 def damaged(tree: Path) -> None:
     """Commit a model file of which one byte is another."""
     path = tree / "models/penguins/1/model.joblib"
@@ -160,6 +165,7 @@ def fault(name: str, platform: str, plant: Plant, finding: str) -> Any:
 
 
 NEW_VERSION = changed("models/penguins/1/manifest.json", '"scikit-learn": "1', '"scikit-learn": "0')
+OLD_PIN = changed("requirements.txt", "\nscikit-learn==1", "\nscikit-learn==0")
 REDIRECT = changed(
     "service/web/probes.py",
     '    """Answer that the process lives."""\n',
@@ -177,6 +183,7 @@ PRIVATE = "-----BEGIN RSA " + "PRIVATE KEY-----"
 NGINX = ".platform/nginx/conf.d/anyport.conf"
 EB = ".ebextensions/anyport.config"
 HOPS = 'os.environ.setdefault("ANYPORT_CLIENT_HOPS", "1")'
+STEP = platforms()["render"].build.step
 MAIN = 'if __name__ == "__main__":\n    application.run()\n\n__all__'
 FAULTS = [
     # bound to 127.0.0.1 or a fixed port; an injected GUNICORN_CMD_ARGS
@@ -473,14 +480,11 @@ FAULTS = [
     fault("none", "heroku", removed("models"), "no-model"),
     fault("damaged", "heroku", damaged, "model-damaged"),
     fault("damaged", "appengine", damaged, "model-damaged"),
-    fault("another scikit-learn", "beanstalk", NEW_VERSION, "library-differs"),
-    fault("another scikit-learn", "render", NEW_VERSION, "library-differs"),
-    fault(
-        "another scikit-learn pinned",
-        "heroku",
-        changed("requirements.txt", "\nscikit-learn==1", "\nscikit-learn==0"),
-        "library-differs",
-    ),
+    fault("another scikit-learn", "beanstalk", original(NEW_VERSION), "library-differs"),
+    fault("another scikit-learn", "render", original(NEW_VERSION), "library-differs"),
+    fault("another scikit-learn pinned", "heroku", original(OLD_PIN), "library-differs"),
+    fault("scikit-learn missing", "azure", original(without_pin("scikit-learn")), "library-differs"),
+    fault("joblib missing", "azure", original(without_pin("joblib")), "library-differs"),
 ]
 
 
@@ -527,6 +531,36 @@ def test_other_health_path_is_fine(tree: Path) -> None:
     """A health path that answers 200 may be any."""
     changed(EB, "HealthCheckPath: /healthz", "HealthCheckPath: /livez")(tree)
     assert look(tree, "beanstalk") == []
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        pytest.param(OLD_PIN, id="compiled: another scikit-learn"),
+        pytest.param(without_pin("scikit-learn"), id="compiled: no scikit-learn"),
+        pytest.param(original(changed("requirements.txt", "\nnumpy==2.", "\nnumpy==2.0.")), id="numpy of one major"),
+    ],
+)
+def test_libraries_that_the_store_would_take_are_fine(tree: Path, plant: Plant) -> None:
+    """A model is held to the versions that the store holds it to, and a compiled form to none of its original's."""
+    plant(tree)
+    assert look(tree, "heroku") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "plant"),
+    [
+        pytest.param("heroku", removed("bin/post_compile"), id="no hook"),
+        pytest.param("heroku", changed("bin/post_compile", "checked-hash ", "timestamp "), id="by dates"),
+        pytest.param("render", changed("render.yaml", f" &&\n      {STEP}", ""), id="only installed"),
+    ],
+)
+def test_start_that_compiles_is_a_warning(tree: Path, name: str, plant: Plant) -> None:
+    """Where the build does not compile the service and each start must, that is a warning."""
+    plant(tree)
+    [finding] = look(tree, name)
+    assert (finding.id, finding.level) == (f"{name}.not-compiled", "warning")
+    assert platforms()[name].build.place in finding.fix
 
 
 def test_limit_of_some_is_a_warning(tree: Path) -> None:

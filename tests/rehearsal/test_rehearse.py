@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,16 @@ def test_shipped_tree_passes(name: str, tree: Path, cache: Path) -> None:
     report = play(name, tree, cache)
     assert report.passed, report.scenes[-1]
     hidden = NOT_UNDER_UWSGI if platforms()[name].start.front == "uwsgi" else set()
-    assert {scene.name for scene in report.scenes} == {"upload", "install", "models", "start", *SCENES} - hidden
+    assert {scene.name for scene in report.scenes} == {
+        "upload",
+        "install",
+        "build",
+        "models",
+        "start",
+        *SCENES,
+    } - hidden
+    phases = [report.figures[phase] for phase in ("accepts_s", "live_s", "ready_s", "first_answer_s")]
+    assert phases == sorted(phases) and phases[0] > 0
     told = set(report.remarks) - set(not_as_there(platforms()[name]))
     assert {remark.partition(":")[0] for remark in told} == hidden, report.remarks
 
@@ -118,6 +128,14 @@ def add_heavy(tree: Path, *, load_s: int = 0, ballast_mib: int = 0) -> None:
     changed = HEAVY.replace("LOAD_S, BALLAST_MIB = 0, 0", f"LOAD_S, BALLAST_MIB = {load_s}, {ballast_mib}")
     module.write_text(changed)
     commit(tree)
+
+
+def test_start_that_compiles_is_told(tree: Path, cache: Path) -> None:
+    """Without a step of the build the rehearsal passes, and says how many modules each start compiles."""
+    (tree / "bin" / "post_compile").unlink()
+    commit(tree)
+    [said] = [scene.said for scene in play("heroku", tree, cache).scenes if scene.name == "bytecode"]
+    assert re.fullmatch(r"each start compiles \d{2,} modules: bin/post_compile does not run `python .*`", said)
 
 
 def test_slow_load_is_found(tree: Path, cache: Path) -> None:
@@ -187,6 +205,17 @@ def configure(line: str) -> Callable[[Path], None]:
     return plant
 
 
+def break_hook(tree: Path) -> None:
+    (tree / "bin" / "post_compile").write_text("#!/bin/sh\necho no space left >&2\nexit 3\n")
+
+
+def lose_dates(tree: Path) -> None:
+    file, step = tree / "render.yaml", platforms()["render"].build.step
+    by_dates = "python -m compileall -qf service && find service -name '*.py' -exec touch -d 2020-01-01 {} +"
+    assert step in file.read_text()
+    file.write_text(file.read_text().replace(step, f"{step} && {by_dates}"))
+
+
 def leave_a_quote_open(tree: Path) -> None:
     (tree / "Procfile").write_text(f'web: {LINE} --name "x\n')
 
@@ -214,6 +243,8 @@ def allow_one_second(tree: Path) -> None:
         ("heroku", configure('bind = f"127.0.0.1:{settings.port}"'), "listens", "router cannot reach it"),
         ("render", allow_one_second, "stop in flight", "still run 1 s after SIGTERM"),
         ("heroku", use_stock_worker, "body limit", "gets no answer"),
+        ("heroku", break_hook, "build", "status 3: no space left"),
+        ("render", lose_dates, "bytecode", "the build had compiled, such as service/__init__.py"),
         ("heroku", end_without_draining, "stop in flight", "were lost"),
         ("render", break_model, "ready", "checksum"),
         ("beanstalk", break_health, "probes", "/healthz"),

@@ -37,6 +37,7 @@ WHEELS: Check = model.wheels
 
 CHECKS: dict[str, Check] = {
     "app-yaml": descriptors.app_yaml,
+    "bytecode": descriptors.bytecode,
     "committed-environment": tree.committed_environment,
     "ebextensions": descriptors.ebextensions,
     "hooks-executable": tree.hooks_executable,

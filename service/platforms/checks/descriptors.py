@@ -306,6 +306,19 @@ def _render_variable(candidate: Candidate, item: Any) -> Iterator[Finding]:
         )
 
 
+def bytecode(candidate: Candidate) -> Iterator[Finding]:
+    """The build compiles the service's modules where what a start compiles is lost."""
+    build = candidate.platform.build
+    if candidate.readable() and build.step not in candidate.declared.build.script:
+        yield candidate.warning(
+            "not-compiled",
+            f"{build.place} does not run `{build.step}`",
+            "every start compiles the service's modules again, and the first answer takes up to a fifth longer",
+            f"write that line into {build.place}",
+            build.source,
+        )
+
+
 def wsgi_file(candidate: Candidate) -> Iterator[Finding]:
     """The WSGI file binds no port: the platform has its own server."""
     text = candidate.upload.text(candidate.platform.start.file) or ""

@@ -65,7 +65,15 @@ def requirements(candidate: Candidate) -> Iterator[Finding]:
 
 def pins(text: str) -> dict[str, str]:
     """Return the exact pins of a requirements file, by name in its normal spelling."""
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in PIN.findall(text)}
+    return {normal(name): version for name, version in PIN.findall(text)}
+
+
+def normal(name: str) -> str:
+    """Spell a distribution's name as all of its spellings are compared.
+
+    Source: packaging.python.org/en/latest/specifications/name-normalization, read 2026-11-23.
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def gunicorn_required(candidate: Candidate) -> Iterator[Finding]:

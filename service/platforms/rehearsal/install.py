@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.errors import PlatformError
@@ -14,6 +16,12 @@ from service.errors import PlatformError
 INSTALL_S = 900
 UWSGI = "pyuwsgi==2.0.26; python_version < '3.13'\npyuwsgi==2.0.30; python_version >= '3.13'\n"
 """The last uWSGI that runs no threads unless told to, and for a Python that it has no wheel for, one that does."""
+
+
+BY_HASHES = "SOURCE_DATE_EPOCH"
+"""With it pip's bytecode goes by hashes. Source: docs.python.org/3/library/py_compile.html, read 2026-11-23."""
+LATER_S = 60
+"""How much later than before files are dated that lose their dates."""
 
 
 @dataclass(frozen=True)
@@ -46,31 +54,49 @@ def find_python(minor: str) -> tuple[str, str, str]:
     return sys.executable, here, f"; Python {minor} is not installed here, so {here} was used"
 
 
-def install(requirements: str, minor: str, cache: Path) -> Installed:
+def install(
+    requirements: str, minor: str, cache: Path, settings: Mapping[str, str] | None = None, *, redated: bool = False
+) -> Installed:
     """Install requirements with pip, as the platform does, and have pip check that they agree.
 
     Args:
         requirements: The text of requirements.txt.
         minor: The platform's Python, such as 3.12.
-        cache: Where environments are kept, by what is installed in them.
+        cache: Where environments are kept, by what is installed in them and how.
+        settings: What pip finds in its environment there; only what changes its bytecode is passed on.
+        redated: Whether every file gets another date, which an environment of its own is kept for.
 
     Raises:
         PlatformError: If pip fails; it says with what.
     """
     python, used, remark = find_python(minor)
-    key = hashlib.sha256(f"{python}\n{requirements}".encode()).hexdigest()[:16]
-    folder = cache / "rehearsal" / key
-    if (folder / "done").exists():
-        return Installed(folder, used, f"as installed before{remark}")
+    variable = f"{BY_HASHES}={settings[BY_HASHES]}" if settings and BY_HASHES in settings else ""
+    key = hashlib.sha256(f"{python}\n{variable}{'redated' * redated}{requirements}".encode()).hexdigest()[:16]
+    installed = Installed(cache / "rehearsal" / key, used, f"as installed before{remark}")
+    if not (installed.folder / "done").exists():
+        _install(installed.folder, python, requirements, variable)
+        installed = replace(installed, said=f"installed with pip, which finds no conflict{remark}")
+    if redated:
+        date_anew(installed.packages)
+    return installed
+
+
+def _install(folder: Path, python: str, requirements: str, variable: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "requirements.txt").write_text(requirements)
     _run(python, "-m", "venv", str(folder))
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    _run(*pip, "install", "--quiet", "-r", str(folder / "requirements.txt"))
+    _run(*(["env", variable] if variable else []), *pip, "install", "--quiet", "-r", str(folder / "requirements.txt"))
     _run(*pip, "check")
     (folder / "done").touch()
-    return Installed(folder, used, f"installed with pip, which finds no conflict{remark}")
+
+
+def date_anew(folder: Path) -> None:
+    """Give every module another date, as a copy does that does not keep them."""
+    for path in folder.rglob("*.py"):
+        then = path.stat().st_mtime + LATER_S
+        os.utime(path, (then, then))
 
 
 def _run(*command: str) -> None:

@@ -10,6 +10,7 @@ from service.errors import PackageError, PlatformError
 from service.manifest import Manifest
 from service.platforms.declared import Declared, declared, minor_version, size_mib
 from service.platforms.facts import Platform
+from service.platforms.rehearsal.build import build
 from service.platforms.rehearsal.install import Installed, install
 from service.platforms.rehearsal.scenes import NOT_UNDER_UWSGI, SCENES, Play
 from service.platforms.rehearsal.stage import stage
@@ -45,6 +46,8 @@ def _play(report: Report, platform: Platform, root: Path, tree: Path, cache: Pat
     with report.scene("install") as said:
         installed = _install(upload, chosen, cache)
         said.append(installed.said)
+    with report.scene("build") as said:
+        said.append(build(platform, chosen, tree, installed))
     with report.scene("models") as said:
         manifests = _active(Store(tree / "models"))
         said.append(", ".join(manifest.label for manifest in manifests))
@@ -80,7 +83,9 @@ def _upload(platform: Platform, root: Path, tree: Path) -> tuple[Upload, Declare
 def _install(upload: Upload, chosen: Declared, cache: Path) -> Installed:
     try:
         minor = minor_version(chosen.python or (upload.text(".python-version") or "").strip())
-        return install(upload.text("requirements.txt") or "", minor, cache)
+        settings = upload.platform.deploy.settings | chosen.environment
+        text, redated = upload.text("requirements.txt") or "", upload.platform.build.redates
+        return install(text, minor, cache, settings, redated=redated)
     except PlatformError as error:
         raise Failed(error.detail) from error
 

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.manifest import Manifest
 from service.platforms.client import JSON, Address, Answer, golden_body, golden_path, mismatches
@@ -16,6 +16,8 @@ from service.platforms.rehearsal.stage import Stage, listening
 from service.platforms.report import Failed, Report
 
 POLL_S = 0.1
+WAKING_S = 0.01
+"""How exactly the phases of waking are told apart; each look costs the service next to nothing."""
 START_S = 60.0
 """Where the platform documents no start limit."""
 DEFAULT_BODY_BYTES = 4 * 2**20
@@ -26,6 +28,7 @@ STOP_S = 30.0
 """Where the platform documents no time between SIGTERM and SIGKILL."""
 NOBODY_BEHIND = (502, 504)
 """What nginx answers while nobody listens behind it."""
+NOT_YET = 503
 EVERYWHERE = {"0.0.0.0", "[::]"}
 """The addresses that stand for every one of a machine."""
 LOADING = ("being loaded", "on-trial")
@@ -41,7 +44,6 @@ class Play:
     manifests: list[Manifest]
     """Of the active versions."""
     report: Report
-    began: float = field(default_factory=time.monotonic)
 
     @property
     def limit_s(self) -> float:
@@ -50,7 +52,15 @@ class Play:
 
     def left_s(self) -> float:
         """What is left of that."""
-        return self.began + self.limit_s - time.monotonic()
+        return self.limit_s - self.since_start_s()
+
+    def since_start_s(self) -> float:
+        """How long ago the service was started."""
+        return time.monotonic() - self.stage.began
+
+    def reached(self, phase: str) -> float:
+        """Note in the report that waking has come so far; return how long it took."""
+        return self.report.figures.setdefault(f"{phase}_s", self.since_start_s())
 
     def ask(self, manifest: Manifest, times: int = 1) -> Answer:
         """Ask for the golden predictions."""
@@ -58,22 +68,44 @@ class Play:
 
 
 def listens(play: Play) -> str:
-    """The service listens where the platform sends requests, within its start limit."""
+    """The service listens where the platform sends requests, and answers, within its start limit."""
+    _await_door(play)
     stage = play.stage
     while play.left_s() > 0:
         try:
             answer = stage.address.ask("GET", "/livez", timeout_s=max(play.left_s(), POLL_S))
             if answer.status in NOBODY_BEHIND:
                 raise ConnectionRefusedError("only the front answers")
+            live_s = play.reached("live")
             if elsewhere := _elsewhere(stage):
                 raise Failed(elsewhere)
-            return f"at {_where(stage.address)} after {time.monotonic() - play.began:.1f} s"
+            accepts_s = play.report.figures["accepts_s"]
+            return f"at {_where(stage.address)} after {accepts_s:.2f} s, and answers /livez after {live_s:.2f}"
         except OSError:
             _still_runs(stage)
-            if len(stage.pids()) > 1 and (elsewhere := _elsewhere(stage)):
-                raise Failed(elsewhere) from None
-            time.sleep(POLL_S)
-    raise Failed(f"nothing listens at {_where(stage.address)} after {play.limit_s:.0f} s: {stage.last_words()}")
+            time.sleep(WAKING_S)
+    raise _silent(play)
+
+
+def _await_door(play: Play) -> None:
+    """Wait until a connection is taken, and look now and then whether the service runs and listens elsewhere."""
+    stage = play.stage
+    while play.left_s() > 0:
+        look = time.monotonic() + POLL_S
+        while time.monotonic() < look:
+            if stage.door.accepts():
+                play.reached("accepts")
+                return
+            time.sleep(WAKING_S)
+        _still_runs(stage)
+        if len(stage.pids()) > 1 and (elsewhere := _elsewhere(stage)):
+            raise Failed(elsewhere)
+    raise _silent(play)
+
+
+def _silent(play: Play) -> Failed:
+    where, limit_s = _where(play.stage.address), play.limit_s
+    return Failed(f"nothing listens at {where} after {limit_s:.0f} s: {play.stage.last_words()}")
 
 
 def _still_runs(stage: Stage) -> None:
@@ -115,15 +147,39 @@ def ready(play: Play) -> str:
             if answer.status in NOBODY_BEHIND:
                 _still_runs(play.stage)
             if answer.status == 200:
-                took = time.monotonic() - play.began
-                play.report.figures["ready_s"] = took
-                return f"after {took:.1f} s of {play.limit_s:.0f}"
+                return f"after {play.reached('ready'):.2f} s of {play.limit_s:.0f}"
             said = str(answer.document().get("detail", answer.status))
             if answer.status == 503 and not any(words in said for words in LOADING):
                 raise Failed(f"it will not get ready: {said}")  # the tree does not change
-        time.sleep(POLL_S)
+        time.sleep(WAKING_S)
     title = play.stage.platform.title
     raise Failed(f"not ready when {title}'s start limit of {play.limit_s:.0f} s is over: {said}")
+
+
+def first_answer(play: Play) -> str:
+    """The model that comes first predicts its golden rows right, in whichever worker is asked."""
+    manifest = play.manifests[0]
+    while play.left_s() > 0:
+        answer = play.ask(manifest)
+        if answer.status != NOT_YET:
+            if faults := list(mismatches(manifest, answer)):
+                raise Failed(f"the first answer is wrong: {faults[0]}")
+            return f"{manifest.label} predicts right after {play.reached('first_answer'):.2f} s"
+        time.sleep(WAKING_S)
+    raise Failed(f"{manifest.label} has not answered when the start limit of {play.limit_s:.0f} s is over")
+
+
+def compiled(play: Play) -> str:
+    """What the build compiled is what was run: nothing was compiled again, of the service or of its libraries."""
+    stage, build, again = play.stage, play.stage.platform.build, play.stage.compiled()
+    if not build.step:
+        kept = "the first start compiles, and the next ones need not"
+        return kept if build.keeps_bytecode else "no build compiles the service: each start does"
+    if build.step not in stage.chosen.build.script:
+        return f"each start compiles {len(again)} modules: {build.place} does not run `{build.step}`"
+    if again:
+        raise Failed(f"the start compiled {len(again)} modules again that the build had compiled, such as {again[0]}")
+    return "by the build, and nothing again by the start"
 
 
 def probed(play: Play) -> str:
@@ -285,6 +341,8 @@ def left_behind(play: Play) -> str:
 SCENES: dict[str, Callable[[Play], str]] = {
     "listens": listens,
     "ready": ready,
+    "first answer": first_answer,
+    "bytecode": compiled,
     "probes": probed,
     "golden rows": golden,
     "body limit": bodies,

@@ -93,6 +93,10 @@ class Stage:
     """What could not be done as the platform does it."""
     found: frozenset[Path] = frozenset()
     """What was in the tree before the service started."""
+    bytecode: dict[Path, int] = field(default_factory=dict)
+    """The files of bytecode that were there then, and when each was written."""
+    began: float = 0.0
+    """When the service was started, by the clock that never goes back."""
     apart: bool = False
     """Whether the service's first process is process 1, below the one that was started."""
     process: subprocess.Popen[bytes] | None = None
@@ -113,6 +117,11 @@ class Stage:
         if self.platform.start.front == "socket":
             return Address(unix=self.folder / "socket")
         return Address(port=self.front_port or self.port)
+
+    @property
+    def door(self) -> Address:
+        """Where the service itself listens, with nobody before it."""
+        return Address(unix=self.address.unix, port=self.port)
 
     def environment(self) -> dict[str, str]:
         """What the service finds in its environment: what the platform, its files and its settings say."""
@@ -135,9 +144,12 @@ class Stage:
         """
         (self.folder / "home").mkdir(exist_ok=True)
         self.found = frozenset(self.tree.rglob("*"))
+        self.bytecode = self._bytecode()
+        command = self._command()
+        self.began = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self._command(),
+                command,
                 cwd=self.tree,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
@@ -148,6 +160,20 @@ class Stage:
         threading.Thread(target=self._sample, daemon=True).start()
         if self.platform.start.front == "nginx":
             self._start_nginx()
+
+    def compiled(self) -> list[str]:
+        """Name the modules of the service and of its libraries that were compiled since the start."""
+        written = [path for path, when in self._bytecode().items() if self.bytecode.get(path) != when]
+        return sorted(self._module(path) for path in written)
+
+    def _module(self, bytecode: Path) -> str:
+        folder = self.tree if bytecode.is_relative_to(self.tree) else self.installed.packages
+        module = bytecode.parent.parent / f"{bytecode.name.partition('.cpython')[0]}.py"
+        return module.relative_to(folder).as_posix()
+
+    def _bytecode(self) -> dict[Path, int]:
+        folders = (self.tree / "service", self.tree / "__pycache__", self.installed.packages)
+        return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*.pyc")}
 
     def _command(self) -> list[str]:
         start, line = self.platform.start, self.chosen.line
