@@ -19,6 +19,8 @@ WATERMARK = 0.9
 """The part of the memory that, shared out evenly, a worker may fill before it is replaced."""
 LEAST_BODIES_MIB = 16.0
 """What requests get where the models leave nothing; a body of 1 MiB still fits."""
+LEAST_WORKER_MIB = 1.0
+"""No worker needs less, whatever a manifest says."""
 BARE_WORKER_MIB = 120.0
 """A worker that serves nothing yet."""
 
@@ -47,7 +49,7 @@ def worker_mib(costs: Iterable[Cost]) -> float:
     """Return what one worker that serves all these models needs: the largest base, and every model."""
     known = list(costs)
     base = max((cost.process_mib - cost.model_mib for cost in known), default=BARE_WORKER_MIB)
-    return base + sum(cost.model_mib for cost in known)
+    return max(base + sum(cost.model_mib for cost in known), LEAST_WORKER_MIB)
 
 
 def bodies_mib(memory_mib: float, workers: int, each_mib: float) -> float:

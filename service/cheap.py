@@ -38,7 +38,7 @@ class CheapModels:
 
     def take(self, request: bytes, grown_bytes: int) -> bool:
         """Whether a request is for one of them, and neither it nor what it may grow to is large."""
-        small = max(len(request), grown_bytes) <= MOST_BYTES and ARROW not in request
+        small = max(len(request), grown_bytes) <= MOST_BYTES and ARROW not in request.lower()
         return small and request.startswith(b"POST ") and path_of(request) in self.paths
 
     def note(self, request: bytes, elapsed_s: float) -> None:

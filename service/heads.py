@@ -16,7 +16,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import ConfigurationProblem
 from gunicorn.http.parser import RequestParser
 
-from service.framing import HEAD_END, KNOWN_HEADS, MEMORABLE_BYTES
+from service.framing import HEAD_END, Memory
 
 HEAD = re.compile(
     rb"(GET|HEAD|POST) ((/(?!/)[A-Za-z0-9._~:/-]*)(?:\?([A-Za-z0-9._~=&-]*))?) HTTP/1\.1\r\n"
@@ -75,14 +75,14 @@ class Heads:
         self._secure = {"HTTP_" + name.replace("-", "_"): value for name, value in headers if "_" not in name}
         self._base = lru_cache(None)(self._make_base)
         self._trusts = lru_cache(KNOWN_PEERS)(self._look_up)
-        self._recall = lru_cache(KNOWN_HEADS)(self._know)
+        self._memory = Memory(self._know)
 
     def read(self, request: bytes, client: Any, server: Any) -> Request | None:
         """Read the head of a whole request; None if it is for gunicorn's parser."""
         end = request.find(HEAD_END, 0, self._most_bytes) + len(HEAD_END)
         if end < len(HEAD_END) or not isinstance(client, tuple) or not isinstance(server, tuple):
             return None
-        known = (self._recall if end <= MEMORABLE_BYTES else self._know)(request[:end], server)
+        known = self._memory.recall(request[:end], server)
         return None if known is None or known.body_bytes != len(request) - end else Request(known, request[end:])
 
     def environ(self, request: Request, client: tuple[Any, ...]) -> dict[str, Any]:

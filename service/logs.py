@@ -41,7 +41,9 @@ class RequestRecord(logging.LogRecord):
         )
 
 
-BLANK = vars(logging.LogRecord("", logging.INFO, "", 0, "", (), None))
+WHERE = ("thread", "threadName", "process", "processName")
+BLANK = vars(logging.LogRecord("", logging.INFO, "", 0, "", (), None)) | dict.fromkeys(WHERE)
+"""What such a record has beside; where it was made, as little as any record of ours."""
 
 
 class JsonFormatter(logging.Formatter):

@@ -53,7 +53,7 @@ MAJOR_ONLY = {"numpy"}
 TWINS = {"xgboost": "xgboost-cpu", "xgboost-cpu": "xgboost"}
 """Two names for one library, of which either will do in the same version: the second is built without graphics cards.
 
-Source: xgboost.readthedocs.io/en/stable/install.html, Minimal installation, read 2026-11-23.
+Source: dmlc/xgboost, python-package/README.cpu.rst, read 2026-11-23.
 """
 
 

@@ -319,3 +319,17 @@ def test_middleware_around_the_lane_sees_every_request(app: Flask, monkeypatch: 
     monkeypatch.setattr(app, "wsgi_app", middleware)
     whole, _ = answered(app, request_of("POST", "/predict", {"Content-Type": "application/json"}, one()))
     assert whole.startswith(b"HTTP/1.1 200") and seen == ["/predict"]
+
+
+def test_monitor_of_every_app_sees_every_request(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a monitor has put itself before all of Flask's apps, no prediction goes past it."""
+    seen: list[str] = []
+    own = Flask.__call__
+
+    def monitored(flask: Flask, environ: dict[str, Any], start_response: START) -> Any:
+        seen.append(environ["PATH_INFO"])
+        return own(flask, environ, start_response)
+
+    monkeypatch.setattr(Flask, "__call__", monitored)
+    whole, _ = answered(app, request_of("POST", "/predict", {"Content-Type": "application/json"}, one()))
+    assert whole.startswith(b"HTTP/1.1 200") and seen == ["/predict"]

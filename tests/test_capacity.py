@@ -151,6 +151,7 @@ def cost(model_mib: float, process_mib: float) -> Cost:
     ("costs", "mib"),
     [
         ([], BARE_WORKER_MIB),
+        ([cost(0, 0)], 1),
         ([cost(10, 160)], 160),
         ([cost(10, 160), cost(20, 150)], 150 + 10 + 20),
         ([cost(500, 700), cost(500, 650), cost(1, 151)], 200 + 500 + 500 + 1),

@@ -72,7 +72,7 @@ def test_dear_default_is_not_cheap(store: Store, manifest: Manifest) -> None:
         (b"POST /predict HTTP/1.1\r\n\r\n".ljust(MOST_BYTES), MOST_BYTES, True),
         (b"POST /predict HTTP/1.1\r\n\r\n".ljust(MOST_BYTES + 1), 0, False),
         (b"POST /predict HTTP/1.1\r\n\r\n", MOST_BYTES + 1, False),
-        (b"POST /predict HTTP/1.1\r\nAccept: application/vnd.apache.arrow.stream\r\n\r\n", 0, False),
+        (b"POST /predict HTTP/1.1\r\nAccept: application/VND.apache.arrow.stream\r\n\r\n", 0, False),
         (b"", 0, False),
         (b"POST ", 0, False),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,14 +11,29 @@ import click
 from service.commands.console import echo_json, plain_errors, tell
 from service.commands.models import curl_line
 from service.errors import PackingError
-from service.manifest import OriginalLayout
-from service.packing import Choices, Compiling, Packed, compile_package, pack
+from service.manifest import Manifest, OriginalLayout
+from service.packing import Choices, Compiling, Packed, pack
 from service.settings import DEFAULT_PORT, Settings
 from service.signature import Dtype
 from service.store import Store
 
 TABS = {"\\t": "\t", "tab": "\t"}
 """How a tab is written where a shell makes it hard."""
+CHOICES = (
+    click.option("--separator", default=",", show_default=True, help="What separates the sample's columns."),
+    click.option("--drop", multiple=True, help="A column of the sample that is no feature."),
+    click.option(
+        "--dtype", multiple=True, metavar="COLUMN=TYPE", help=f"A feature's type: {', '.join(get_args(Dtype))}."
+    ),
+    click.option("--nullable", multiple=True, help="A feature that may be null though the sample has it everywhere."),
+    click.option("--optional", multiple=True, help="A feature that a row may leave out; it counts as null then."),
+    click.option(
+        "--categories", multiple=True, metavar="COLUMN=A,B", help="The values that the model knows of a feature."
+    ),
+    click.option("--classes", help="Labels A,B,C of the probabilities, where an ONNX graph does not name them."),
+    click.option("--layout", type=click.Choice(get_args(OriginalLayout)), help="How the model wants its rows."),
+)
+"""Options for what the model and its sample do not tell, in the order of the help text."""
 
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
@@ -33,18 +48,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     @click.option("--name", help="The package's name; by default the file's.")
     @click.option("--version", help="The package's version; by default the next whole number.")
     @click.option("--default", "default", is_flag=True, help="Make it the model that POST /predict asks.")
-    @click.option("--separator", default=",", show_default=True, help="What separates the sample's columns.")
-    @click.option("--drop", multiple=True, help="A column of the sample that is no feature.")
-    @click.option(
-        "--dtype", multiple=True, metavar="COLUMN=TYPE", help=f"A feature's type: {', '.join(get_args(Dtype))}."
-    )
-    @click.option("--nullable", multiple=True, help="A feature that may be null though the sample has it everywhere.")
-    @click.option("--optional", multiple=True, help="A feature that a row may leave out; it counts as null then.")
-    @click.option(
-        "--categories", multiple=True, metavar="COLUMN=A,B", help="The values that the model knows of a feature."
-    )
-    @click.option("--classes", help="Labels A,B,C of the probabilities, where an ONNX graph does not name them.")
-    @click.option("--layout", type=click.Choice(get_args(OriginalLayout)), help="How the model wants its rows.")
+    @_with_choices
     @click.option(
         "--compile",
         "compiling",
@@ -54,55 +58,26 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         help="Whether to make a lighter form that provably answers the same: where there is one, never, or else fail.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    def pack_model(
-        model: Path,
-        sample: Path,
-        name: str | None,
-        version: str | None,
-        default: bool,
-        compiling: Compiling,
-        as_json: bool,
-        **said: Any,
-    ) -> None:
+    def pack_model(model: Path, sample: Path, default: bool, as_json: bool, **said: Any) -> None:
         """Make a package of MODEL, a fitted estimator in a .joblib, .pkl, .skops or .onnx file.
 
         The signature comes from the estimator and the sample; what cannot be inferred is asked for.
         """
         store = Store(settings.models_dir)
         with plain_errors(as_json):
-            packed = pack(
-                *(model, sample, store, settings.policy, _choices(said)),
-                name=name,
-                version=version,
-                compiling=compiling,
-                tell=tell,
-            )
+            wanted = {option: said[option] for option in ("name", "version", "compiling")}
+            packed = pack(model, sample, store, settings.policy, _choices(said), **wanted, tell=tell)
             if default:
                 store.activate(packed.manifest.name, None, default=True)
-        _report(packed, store, as_json)
-
-    @click.command("compile")
-    @click.argument("name")
-    @click.argument("version", required=False)
-    @click.option("--sample", type=click.Path(path_type=Path), help="CSV of more rows to ask both forms.")
-    @click.option("--separator", default=",", show_default=True, help="What separates the sample's columns.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    def compile_model(name: str, version: str | None, sample: Path | None, separator: str, as_json: bool) -> None:
-        """Make the next version of model NAME, out of VERSION or the active one, with a lighter form in front.
-
-        That form is kept only if it answers as the original does: the golden rows, the sample's, and rows beside the
-        splits of trees, 3,000 of an ensemble at most, and at the ends of every feature's values.
-        """
-        store = Store(settings.models_dir)
-        with plain_errors(as_json):
-            separated = _separator(separator)
-            packed = compile_package(
-                *(name, version, store, settings.policy), sample_file=sample, separator=separated, tell=tell
-            )
-        _report(packed, store, as_json)
+        report(packed, store, as_json)
 
     yield pack_model
-    yield compile_model
+
+
+def _with_choices(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(CHOICES):
+        command = option(command)
+    return command
 
 
 def _choices(said: dict[str, Any]) -> Choices:
@@ -112,7 +87,7 @@ def _choices(said: dict[str, Any]) -> Choices:
             raise PackingError(f"--dtype {name}={dtype} is no type; types are {', '.join(get_args(Dtype))}")
     return Choices(
         targets=said["target"],
-        separator=_separator(said["separator"]),
+        separator=read_separator(said["separator"]),
         dtypes=dtypes,
         drop=said["drop"],
         nullable=said["nullable"],
@@ -123,7 +98,12 @@ def _choices(said: dict[str, Any]) -> Choices:
     )
 
 
-def _separator(said: str) -> str:
+def read_separator(said: str) -> str:
+    """Return the one character that `--separator` says.
+
+    Raises:
+        PackingError: If it says more, or nothing.
+    """
     separator = TABS.get(said, said)
     if len(separator) != 1:
         raise PackingError(f"--separator {said!r} must be one character")
@@ -137,7 +117,8 @@ def _pair(flag: str, text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _report(packed: Packed, store: Store, as_json: bool) -> None:
+def report(packed: Packed, store: Store, as_json: bool) -> None:
+    """Print what was packed, what of it answers now, and how to ask it."""
     manifest = packed.manifest
     active, default = store.active(manifest.name), store.default()
     if as_json:
@@ -146,25 +127,32 @@ def _report(packed: Packed, store: Store, as_json: bool) -> None:
         echo_json(facts | {"folder": str(packed.folder), "notes": packed.notes, "active": active, "default": default})
         return
     click.echo(f"packed {manifest.label} into {packed.folder}")
+    for line in [*_told(packed), *_passed_over(manifest, active, default)]:
+        click.echo(f"  {line}")
+    click.echo("serve it with `make serve`, then ask it with:")
+    click.echo(curl_line(manifest, f"http://127.0.0.1:{DEFAULT_PORT}", is_default=default == manifest.name))
+
+
+def _told(packed: Packed) -> Iterator[str]:
+    """What is worth knowing of the package itself."""
+    manifest = packed.manifest
     for note in packed.notes:
-        click.echo(f"  note: {note}")
+        yield f"note: {note}"
     for feature in manifest.signature.features:
-        click.echo(f"  {feature.name}: {feature.dtype}{' or null' if feature.nullable else ''}")
+        yield f"{feature.name}: {feature.dtype}{' or null' if feature.nullable else ''}"
     metrics = ", ".join(f"{metric} {value:g}" for metric, value in manifest.metrics.items())
-    click.echo(f"  task: {manifest.task}" + (f" ({metrics} on the sample)" if metrics else ""))
+    yield f"task: {manifest.task}" + (f" ({metrics} on the sample)" if metrics else "")
     parity = manifest.artifacts[0].parity
     if parity is not None:
         worst = max(parity.largest_error, parity.largest_probability_error or 0.0)
-        click.echo(f"  compiled: answers {parity.rows} rows as the original does, to within {worst:.1g}")
-    cost = manifest.cost
-    click.echo(f"  cost: {cost.microseconds['1']:.0f} us a row, {cost.process_mib:.0f} MiB a worker")
+        yield f"compiled: answers {parity.rows} rows as the original does, to within {worst:.1g}"
+    yield f"cost: {manifest.cost.microseconds['1']:.0f} us a row, {manifest.cost.process_mib:.0f} MiB a worker"
+
+
+def _passed_over(manifest: Manifest, active: str, default: str | None) -> Iterator[str]:
+    """Whom a request without a version, or without a name, asks instead."""
+    name = manifest.name
     if active != manifest.version:
-        click.echo(
-            f"  version {active} stays active; change it with: flask activate {manifest.name} {manifest.version}"
-        )
-    if default != manifest.name:
-        click.echo(
-            f"  POST /predict asks {default or 'nobody'}; change it with: flask activate {manifest.name} --default"
-        )
-    click.echo("serve it with `make serve`, then ask it with:")
-    click.echo(curl_line(manifest, f"http://127.0.0.1:{DEFAULT_PORT}", is_default=default == manifest.name))
+        yield f"version {active} stays active; change it with: flask activate {name} {manifest.version}"
+    if default != name:
+        yield f"POST /predict asks {default or 'nobody'}; change it with: flask activate {name} --default"

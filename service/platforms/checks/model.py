@@ -12,11 +12,11 @@ from service.capacity import MEMORY_SHARE, worker_mib
 from service.errors import PackageError, PlatformError
 from service.manifest import Manifest
 from service.platforms.checks.service import configured, runs_gunicorn
-from service.platforms.checks.tree import pins
+from service.platforms.checks.tree import normal, pins
 from service.platforms.declared import minor_version, size_mib
 from service.platforms.findings import Candidate, Finding
-from service.runtimes import Policy
-from service.store import Store
+from service.runtimes import RUNTIMES, Policy
+from service.store import Lack, Store, lacks
 
 MACHINES = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 """What every platform's machines are, as wheels name it."""
@@ -85,19 +85,26 @@ def manifests(candidate: Candidate) -> list[Manifest]:
 
 
 def libraries(candidate: Candidate) -> Iterator[Finding]:
-    """requirements.txt pins the versions that each model was made with."""
+    """requirements.txt pins what at least one form of each model needs."""
     pinned = pins(candidate.upload.text("requirements.txt") or "")
-    for manifest in manifests(candidate):
-        for library, version in manifest.libraries.items():
-            there = pinned.get(library.lower().replace("_", "-"))
-            if pinned and there != version:
-                yield candidate.error(
-                    "library-differs",
-                    f"{manifest.label} was made with {library} {version}, and requirements.txt has {there or 'none'}",
-                    "the service refuses a model of other libraries, because it may answer differently",
-                    f"pack it again with what requirements.txt pins, or pin {library}=={version}",
-                    "scikit-learn.org/stable/model_persistence.html",
-                )
+    for manifest in manifests(candidate) if pinned else ():
+        for library, wanted, there in _lacking(manifest, pinned):
+            told = f"was made with {library} {wanted}" if wanted else f"needs {library}"
+            fix = f"pack it again with what requirements.txt pins, or pin {library}=={wanted}"
+            yield candidate.error(
+                "library-differs",
+                f"{manifest.label} {told}, and requirements.txt has {there or 'none'}",
+                "the service refuses a model without its libraries, or of others, because it may answer differently",
+                fix if wanted else f"write {library} into requirements.in and run: make lock",
+                "scikit-learn.org/stable/model_persistence.html",
+            )
+
+
+def _lacking(manifest: Manifest, pinned: dict[str, str]) -> list[Lack]:
+    """Return what the preferred form lacks; nothing if the store could open any form with these versions."""
+    forms = [artifact for artifact in manifest.artifacts if artifact.runtime in RUNTIMES]  # `packages` tells the others
+    lacking = [list(lacks(manifest, form, lambda name: pinned.get(normal(name)))) for form in forms]
+    return lacking[0] if lacking and all(lacking) else []
 
 
 def wanted_python(candidate: Candidate) -> str | None:
