@@ -9,21 +9,14 @@ Source: RFC 9112 sections 2 and 6, 7.1, read 2026-11-22.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 256
 MAX_TRAILER_BYTES = 8 * 1024
-T = TypeVar("T")
 HEAD_END = b"\r\n\r\n"
 FRAMING = re.compile(rb"\n(content-length|transfer-encoding|expect)[ \t]*:([^\r\n]*)", re.IGNORECASE)
 LENGTH = re.compile(rb"[0-9]{1,15}")
-KNOWN_HEADS, MEMORABLE_BYTES = 256, 1024
-"""Of how many heads, and how long ones, it is remembered what they say."""
-SECRET = re.compile(rb"\n[^:\r\n]*(?:authorization|cookie|key|token|secret)[^:\r\n]*:", re.IGNORECASE)
-"""Fields whose values are nobody's to keep."""
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
 
 
@@ -47,13 +40,8 @@ def read_head(received: bytearray) -> Head | None:
         # A line that ends without a carriage return, or a head without end: gunicorn's parser says what is wrong.
         overlong = len(received) >= MAX_HEAD_BYTES or b"\n\n" in received
         return Head(len(received), irregular=True) if overlong else None
-    head = bytes(received[: end + len(HEAD_END)])
-    return _memory.recall(head)
-
-
-def _read(head: bytes) -> Head:
-    size_bytes = len(head)
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in FRAMING.findall(head)]
+    size_bytes = end + len(HEAD_END)
+    fields = [(name.lower(), value.strip(b" \t")) for name, value in FRAMING.findall(received, 0, end)]
     framing = [field for field in fields if field[0] != b"expect"]
     expects = [value.lower() for name, value in fields if name == b"expect"]
     if not framing:
@@ -66,30 +54,6 @@ def _read(head: bytes) -> Head:
     if name == b"transfer-encoding" and value.lower() == b"chunked":
         return Head(size_bytes, None, bool(expects))
     return Head(size_bytes, irregular=True)
-
-
-class Memory(Generic[T]):
-    """Remembers what heads say, for a client's next is mostly its last again; of those that hold a secret nothing."""
-
-    def __init__(self, read: Callable[..., T | None]) -> None:
-        self._read = read
-        self._known: dict[Any, T] = {}
-
-    def recall(self, head: bytes, *more: Any) -> T | None:
-        """Return what `read` makes of a head and of what else it is told."""
-        key = (head, *more)
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        found = self._read(*key)
-        if found is not None and len(head) <= MEMORABLE_BYTES and not SECRET.search(head):
-            if len(self._known) >= KNOWN_HEADS:
-                self._known.clear()
-            self._known[key] = found
-        return found
-
-
-_memory = Memory(_read)
 
 
 class Chunks:

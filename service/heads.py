@@ -16,7 +16,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import ConfigurationProblem
 from gunicorn.http.parser import RequestParser
 
-from service.framing import HEAD_END, Memory
+from service.framing import HEAD_END
 
 HEAD = re.compile(
     rb"(GET|HEAD|POST) ((/(?!/)[A-Za-z0-9._~:/-]*)(?:\?([A-Za-z0-9._~=&-]*))?) HTTP/1\.1\r\n"
@@ -31,6 +31,10 @@ DEFAULT_LIMIT = 8190
 
 Source: gunicorn 27.0.1 `gunicorn/http/message.py`, read 2026-11-23.
 """
+KNOWN_HEADS, MEMORABLE_BYTES = 256, 1024
+"""Of how many heads, and how long ones, it is remembered what they say."""
+SECRETS = b"authorization", b"cookie", b"key", b"token", b"secret"
+"""Words of fields whose values are nobody's to keep."""
 KNOWN_PEERS = 1024
 """Of how many peers it is remembered whether they are trusted proxies."""
 KNOWN_NAMES = 256
@@ -75,14 +79,14 @@ class Heads:
         self._secure = {"HTTP_" + name.replace("-", "_"): value for name, value in headers if "_" not in name}
         self._base = lru_cache(None)(self._make_base)
         self._trusts = lru_cache(KNOWN_PEERS)(self._look_up)
-        self._memory = Memory(self._know)
+        self._known: dict[tuple[bytes, Any], Known] = {}
 
     def read(self, request: bytes, client: Any, server: Any) -> Request | None:
         """Read the head of a whole request; None if it is for gunicorn's parser."""
         end = request.find(HEAD_END, 0, self._most_bytes) + len(HEAD_END)
         if end < len(HEAD_END) or not isinstance(client, tuple) or not isinstance(server, tuple):
             return None
-        known = self._memory.recall(request[:end], server)
+        known = self._recall(request[:end], server)
         return None if known is None or known.body_bytes != len(request) - end else Request(known, request[end:])
 
     def environ(self, request: Request, client: tuple[Any, ...]) -> dict[str, Any]:
@@ -93,6 +97,18 @@ class Heads:
             "wsgi.url_scheme": "https" if request.head.https and self._trusts(client[0]) else "http",
             "wsgi.input": io.BytesIO(request.body),
         }
+
+    def _recall(self, head: bytes, server: tuple[Any, ...]) -> Known | None:
+        """Return what a head says, which is mostly what the client's last one said."""
+        known = self._known.get((head, server))
+        if known is not None:
+            return known
+        found = self._know(head, server)
+        if found is not None and len(head) <= MEMORABLE_BYTES and not _holds_secret(head):
+            if len(self._known) >= KNOWN_HEADS:
+                self._known.clear()
+            self._known[head, server] = found
+        return found
 
     def _know(self, head: bytes, server: tuple[Any, ...]) -> Known | None:
         """Read a head that came to a listener; None if it is for gunicorn's parser."""
@@ -149,3 +165,12 @@ def _renamed(fields: dict[str, str]) -> dict[str, str]:
         if f"HTTP_{name}" in fields:
             fields[name] = fields.pop(f"HTTP_{name}")
     return fields
+
+
+def _holds_secret(head: bytes) -> bool:
+    """Whether a word of `SECRETS` stands anywhere in a head; asked of each that was not seen before, so it is quick."""
+    lower = head.lower()
+    for word in SECRETS:
+        if word in lower:
+            return True
+    return False

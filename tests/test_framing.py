@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.framing import KNOWN_HEADS, MAX_HEAD_BYTES, MEMORABLE_BYTES, Chunks, Head, Memory, read_head
+from service.framing import MAX_HEAD_BYTES, Chunks, Head, read_head
 
 COUNTED = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -104,41 +104,3 @@ def test_1_2_malformed_chunks_are_irregular(body: bytes) -> None:
     chunks = Chunks(0)
     assert chunks.end(bytearray(body)) is None
     assert chunks.irregular or body.startswith(b"5\n")
-
-
-HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
-
-
-@pytest.mark.parametrize(
-    ("head", "times"),
-    [
-        (HEAD, 1),
-        (HEAD.ljust(MEMORABLE_BYTES, b"x"), 1),
-        (HEAD.ljust(MEMORABLE_BYTES + 1, b"x"), 2),
-        (HEAD + b"Authorization: Bearer x\r\n", 2),
-        (HEAD + b"proxy-AUTHORIZATION: Basic x\r\n", 2),
-        (HEAD + b"Cookie: a=b\r\n", 2),
-        (HEAD + b"X-Api-Key: x\r\n", 2),
-        (HEAD + b"X-Anyport-Token: x\r\n", 2),
-        (HEAD + b"X: the key: x\r\n", 1),
-    ],
-)
-def test_head_is_remembered_unless_it_is_long_or_holds_a_secret(head: bytes, times: int) -> None:
-    """What was made of a short head is not made again; nothing is kept of a secret."""
-    made: list[bytes] = []
-
-    def make(head: bytes) -> int:
-        made.append(head)
-        return len(made)
-
-    memory = Memory(make)
-    assert [memory.recall(head), memory.recall(head)] == [1, times]
-
-
-def test_memory_of_heads_is_bounded_and_keeps_listeners_apart() -> None:
-    """However many heads come, few are kept; what is told beside a head is part of what was seen."""
-    memory: Memory[tuple[bytes, tuple[str, ...]]] = Memory(lambda head, *more: (head, more))
-    for number in range(3 * KNOWN_HEADS):
-        assert memory.recall(b"%d" % number, "a") == (b"%d" % number, ("a",))
-        assert len(memory._known) <= KNOWN_HEADS
-    assert memory.recall(b"1", "b") == (b"1", ("b",))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.gunicorn_check import SAFE
-from service.heads import Heads
+from service.heads import KNOWN_HEADS, MEMORABLE_BYTES, Heads
 from tests.faults.invalid_requests import fixtures, read_request
 
 OBJECTS = {"wsgi.errors", "wsgi.input", "gunicorn.socket", "wsgi.early_hints"}
@@ -205,3 +205,42 @@ def test_gunicorn_s_collection_is_read_alike(kind: str) -> None:
     requests = {path.stem: read_request(path) for path in fixtures(kind)}
     accepted = {stem: ours for stem, request in requests.items() if (ours := read(request)) is not None}
     assert accepted == {stem: parsed(requests[stem]) for stem in accepted}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "times"),
+    [
+        (PLAIN, 1),
+        (with_field(b"X-Request-ID: 1", b"Connection: keep-alive"), 1),
+        (with_field(b"X: ".ljust(MEMORABLE_BYTES - len(PLAIN) + 1, b"y")), 1),
+        (with_field(b"X: ".ljust(MEMORABLE_BYTES - len(PLAIN) + 2, b"y")), 2),
+        (with_field(b"Authorization: Bearer x"), 2),
+        (with_field(b"proxy-AUTHORIZATION: Basic x"), 2),
+        (with_field(b"Cookie: a=b"), 2),
+        (with_field(b"X-Api-Key: x"), 2),
+        (with_field(b"X-Anyport-Token: x"), 2),
+    ],
+    ids=lambda value: ascii(value[-70:])[:60] if isinstance(value, bytes) else str(value),
+)
+def test_head_is_remembered_unless_it_is_long_or_holds_a_secret(request_bytes: bytes, times: int) -> None:
+    """What was made of a short head is not made again; nothing is kept of a secret."""
+    looked: list[Any] = []
+    heads = Heads(CFG, looked.append)
+    assert heads.read(request_bytes, PEER, SERVER) == heads.read(request_bytes, PEER, SERVER)
+    assert len(looked) == times
+
+
+def test_memory_of_heads_is_bounded() -> None:
+    """However many heads come, few are kept, and each is read for what it says."""
+    heads = Heads(CFG, dict)
+    for number in range(3 * KNOWN_HEADS):
+        found = heads.read(PLAIN.replace(b"/predict", b"/%d" % number), PEER, SERVER)
+        assert found is not None and found.head.asks["PATH_INFO"] == f"/{number}"
+        assert len(heads._known) <= KNOWN_HEADS
+
+
+def test_head_is_remembered_by_its_listener() -> None:
+    """The same head at another port says another thing."""
+    heads = Heads(CFG, dict)
+    found = [heads.read(PLAIN, PEER, ("127.0.0.1", port)) for port in (8000, 8001, 8000)]
+    assert [each.head.environ["SERVER_PORT"] for each in found if each] == ["8000", "8001", "8000"]

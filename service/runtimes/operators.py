@@ -364,7 +364,7 @@ def leaves(of: Numbers, values: Column, n_trees: int) -> Numbers:
     """
 
     def step(table: Table) -> Matrix:
-        chosen = values[of(table).astype(np.intp).T]
+        chosen = values.take(of(table).astype(np.intp).T, axis=0)
         total: Matrix = np.add.reduce(chosen, axis=0)  # one tree after the other, as scikit-learn adds them
         total /= n_trees
         return total
