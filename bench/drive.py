@@ -1,4 +1,4 @@
-"""Drives a server with wrk: bodies in rotation, kept connections, every failure counted.
+"""Drives a server with wrk: bodies in rotation, an id in each head, kept connections, every failure counted.
 
 wrk is a closed loop: each connection asks again as soon as it is answered, so latencies are those of a busy server, and
 grow with the number of connections.
@@ -15,21 +15,24 @@ from bench.failure import PeerFailed
 
 SCRIPT = r"""
 -- Arguments: the path asked, the media types sent and wanted, and a file of bodies, each after a line with its length.
-local requests, turn = {}, 0
+-- Each request has an id of its own, as routers give them, so that no server can answer a head that it has seen before.
+local lines, rests, turn, id = {}, {}, 0, os.time() * 1000000
 
 function init(args)
   wrk.method, wrk.headers["Content-Type"], wrk.headers["Accept"] = "POST", args[2], args[3]
   local file = assert(io.open(args[4], "rb"))
   for length in file:lines() do
     wrk.body = file:read(tonumber(length))
-    requests[#requests + 1] = wrk.format(nil, args[1])
+    local request = wrk.format(nil, args[1])
+    local after = request:find("\r\n", 1, true) + 1
+    lines[#lines + 1], rests[#rests + 1] = request:sub(1, after) .. "X-Request-ID: ", request:sub(after + 1)
     file:read(1)
   end
 end
 
 function request()
-  turn = turn % #requests + 1
-  return requests[turn]
+  turn, id = turn % #lines + 1, id + 1
+  return lines[turn] .. string.format("%016x\r\n", id) .. rests[turn]
 end
 
 function done(summary, latency, _)

@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,19 @@ from service.web.lane import headers_of, read_plain
 
 CLIENT, SERVER = ("127.0.0.1", 50000), ("127.0.0.1", 8000)
 
+IDS = count()
+
 
 def request_bytes(example: dict[str, Any]) -> bytes:
     """Write the request that a plain client sends."""
     body = json.dumps({"instances": [example]}).encode()
     fields = f"Host: 127.0.0.1:8000\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return f"POST /predict HTTP/1.1\r\n{fields}\r\n".encode() + body
+
+
+def with_new_id(request: bytes) -> bytes:
+    """Return the request as a router sends it on, with an id of its own."""
+    return request.replace(b"\r\n", b"\r\nX-Request-ID: %d\r\n" % next(IDS), 1)
 
 
 def gunicorn_config() -> Config:
@@ -55,8 +63,9 @@ def make_parts(models: Path) -> dict[str, Callable[[], Any]]:
     predictor = serving.catalogue().predictor()
     signature = predictor.manifest.signature
     request = request_bytes(signature.example())
-    heads, answers = Heads(cfg, read_plain), Answers(app, cfg)
-    body = heads.read(request, CLIENT, SERVER).body
+    heads, answers = Heads(cfg), Answers(app, cfg)
+    read = heads.read(request, CLIENT, SERVER)
+    body = read.body
     decoded = native.decode_request(body, "application/json", {}, signature, 1)
     response = predictor.predict(decoded)
     exchange = Exchange("")
@@ -65,14 +74,15 @@ def make_parts(models: Path) -> dict[str, Callable[[], Any]]:
     received = bytearray(request)
     return {
         "frame: where the request ends": lambda: read_head(received),
-        "head: what it asks for, as seen before": lambda: heads.read(request, CLIENT, SERVER),
+        "head: its lines, of which one is new": lambda: heads.read(with_new_id(request), CLIENT, SERVER),
+        "head: what it asks for": lambda: read_plain(read.said),
         "the request's id": lambda: Exchange(""),
         "decode: JSON to checked columns": lambda: native.decode_request(body, "application/json", {}, signature, 1),
         "predict: the model": lambda: predictor.predict(decoded),
         "encode: predictions to JSON": lambda: native.encode_response(response, "application/json"),
         "log: one line": lambda: exchange.log("POST", "/predict", 200, "127.0.0.1"),
         "headers of the answer": lambda: headers_of(answer, exchange),
-        "the whole, from bytes to bytes": lambda: answers.answer(request, CLIENT, SERVER, close=False),
+        "the whole, from bytes to bytes": lambda: answers.answer(with_new_id(request), CLIENT, SERVER, close=False),
     }
 
 

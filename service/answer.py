@@ -115,11 +115,11 @@ class Answers:
 
     def __init__(self, app: Any, cfg: Any) -> None:
         self._app, self._cfg = app, cfg
-        from service.web.lane import Lane, read_plain  # the master imports this module before it listens
+        from service.web.lane import Lane  # the master imports this module before it listens
 
         inner = getattr(app, "wsgi_app", None)
         self._lane = inner if isinstance(inner, Lane) and _is_flasks(type(app).__call__) else None
-        self._heads = Heads(cfg, read_plain)
+        self._heads = Heads(cfg)
         self._date = (0, "")
 
     def answer(self, request: bytes, client: Any, server: Any, *, close: bool) -> tuple[bytes, bool]:
@@ -138,13 +138,13 @@ class Answers:
             plain = self._heads.read(request, client, server)
             if plain is None:
                 return self._through_gunicorn(request, client, server, None, close=close)
-            close = close or plain.head.close
-            said = self._lane.answer(plain.head.asks, plain.body, client[0]) if self._lane and plain.head.asks else None
+            close = close or plain.close
+            said = self._lane.answer(plain.said, plain.body, client[0]) if self._lane else None
             if said is not None:
                 return self._write(said.status, _fields(said.headers), said.body, close=close)
             reply = Reply(self._app, self._heads.environ(plain, client))
             written = reply.plain()
-            if written is None or plain.head.environ["REQUEST_METHOD"] == "HEAD":
+            if written is None or plain.said["REQUEST_METHOD"] == "HEAD":
                 return self._through_gunicorn(request, client, server, reply, close=close)
             return self._write(*written, close=close)
         except (ParseException, NoMoreData, StopIteration) as error:

@@ -9,7 +9,7 @@ Source: RFC 9112 sections 2 and 6, 7.1, read 2026-11-22.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 256
@@ -20,8 +20,7 @@ LENGTH = re.compile(rb"[0-9]{1,15}")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """What a request's head says of its body.
 
     `body_bytes` is None for a chunked body. An irregular head has framing that only gunicorn's parser may judge.
@@ -41,19 +40,23 @@ def read_head(received: bytearray) -> Head | None:
         overlong = len(received) >= MAX_HEAD_BYTES or b"\n\n" in received
         return Head(len(received), irregular=True) if overlong else None
     size_bytes = end + len(HEAD_END)
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in FRAMING.findall(received, 0, end)]
-    framing = [field for field in fields if field[0] != b"expect"]
-    expects = [value.lower() for name, value in fields if name == b"expect"]
-    if not framing:
-        return Head(size_bytes, irregular=bool(expects))
-    (name, value), *more = framing
-    if more or expects not in ([], [b"100-continue"]):
+    fields = FRAMING.findall(received, 0, end)
+    if not fields:
+        return Head(size_bytes)
+    expects = [_trim(value) for name, value in fields if name.lower() == b"expect"]
+    framing = [(name, value) for name, value in fields if name.lower() != b"expect"]
+    if len(framing) != 1 or expects not in ([], [b"100-continue"]):
         return Head(size_bytes, irregular=True)
+    name, value = framing[0][0].lower(), _trim(framing[0][1])
     if name == b"content-length" and LENGTH.fullmatch(value):
         return Head(size_bytes, int(value), bool(expects))
-    if name == b"transfer-encoding" and value.lower() == b"chunked":
+    if name == b"transfer-encoding" and value == b"chunked":
         return Head(size_bytes, None, bool(expects))
     return Head(size_bytes, irregular=True)
+
+
+def _trim(value: bytes) -> bytes:
+    return value.strip(b" \t").lower()
 
 
 class Chunks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from werkzeug.http import HTTP_STATUS_CODES
@@ -30,6 +31,8 @@ HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*(:[0-9]
 JSON = "application/json"
 ACCEPTED = {"": JSON, "*/*": JSON} | {media_type: media_type for media_type in native.RESPONSE_TYPES}
 QUERIES = {"": {}, "probabilities=true": {"probabilities": "true"}, "probabilities=false": {"probabilities": "false"}}
+KNOWN = 256
+"""Of how many paths and hosts it is remembered what they are."""
 STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
 UNUSUAL = {"HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE"}
 """Fields that ask for more than a plain answer to a plain body."""
@@ -57,19 +60,30 @@ class Said(NamedTuple):
     body: bytes
 
 
-def read_plain(environ: dict[str, Any]) -> Plain | None:
-    """Read the head of a prediction request; None if anything about it is not plain."""
-    path = PATH.fullmatch(environ.get("PATH_INFO", ""))
-    if path is None or environ["REQUEST_METHOD"] != "POST" or environ.get("SCRIPT_NAME"):
+@lru_cache(KNOWN)
+def _read_path(path: str) -> tuple[str, str | None, str | None] | None:
+    """Read the path of a prediction: its route, the model's name and version."""
+    found = PATH.fullmatch(path)
+    return None if found is None else (ROUTES[found.lastindex or 0], found[1], found[2])
+
+
+_is_host = lru_cache(KNOWN)(HOST.fullmatch)
+
+
+def read_plain(head: dict[str, Any]) -> Plain | None:
+    """Read the head of a prediction request; None if anything about it is not plain.
+
+    Args:
+        head: What the head says, or the environ.
+    """
+    path, parameters = _read_path(head.get("PATH_INFO", "")), QUERIES.get(head.get("QUERY_STRING", ""))
+    accepted = ACCEPTED.get(head.get("HTTP_ACCEPT", ""))
+    if path is None or parameters is None or accepted is None or not _is_host(head.get("HTTP_HOST", "")):
         return None
-    parameters = QUERIES.get(environ.get("QUERY_STRING", ""))
-    accepted = ACCEPTED.get(environ.get("HTTP_ACCEPT", ""))
-    if parameters is None or accepted is None or not HOST.fullmatch(environ.get("HTTP_HOST", "")):
+    if head["REQUEST_METHOD"] != "POST" or head.get("SCRIPT_NAME") or not head.keys().isdisjoint(UNUSUAL):
         return None
-    if not UNUSUAL.isdisjoint(environ):
-        return None
-    said = [environ.get(name, "") for name in ("CONTENT_TYPE", "HTTP_X_REQUEST_ID", "HTTP_X_FORWARDED_FOR")]
-    return Plain(ROUTES[path.lastindex or 0], path[1], path[2], parameters, accepted, *said)
+    said = [head.get(name, "") for name in ("CONTENT_TYPE", "HTTP_X_REQUEST_ID", "HTTP_X_FORWARDED_FOR")]
+    return Plain(*path, parameters, accepted, *said)
 
 
 class Lane:
@@ -81,24 +95,23 @@ class Lane:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a plain prediction request here, and have Flask answer any other."""
-        plain, said = read_plain(environ), None
-        if plain is not None:
-            said = self.answer(plain, environ, environ.get("REMOTE_ADDR") or "")
+        said = self.answer(environ, environ, environ.get("REMOTE_ADDR") or "")
         if said is None:
             return self.flask(environ, start_response)
         start_response(said.status, said.headers)
         return [said.body]
 
-    def answer(self, plain: Plain, body: bytes | dict[str, Any], peer: str) -> Said | None:
-        """Answer a plain prediction request; None if Flask must wait for the models.
+    def answer(self, head: dict[str, Any], body: bytes | dict[str, Any], peer: str) -> Said | None:
+        """Answer a plain prediction request; None if it is another, or Flask must wait for the models.
 
         Args:
-            plain: What its head asks for.
+            head: What its head says, or its environ.
             body: Its body, or the environ to read it from.
             peer: The address that it came from.
         """
-        catalogue = self._serving.keeper.peek()
-        if catalogue is None:
+        plain = read_plain(head)
+        catalogue = None if plain is None else self._serving.keeper.peek()
+        if plain is None or catalogue is None:
             return None
         exchange = Exchange(plain.request_id)
         try:
