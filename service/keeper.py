@@ -191,7 +191,7 @@ def _predictors(catalogue: Catalogue | None) -> set[int]:
 
 def _tell(before: Catalogue, now: Catalogue) -> None:
     for name, version in now.active.items():
-        if now.held(name, version) and before.active.get(name) != version:
+        if now.held(name, version) and not (before.active.get(name) == version and before.held(name, version)):
             log.info("%s/%s answers now", name, version)
     for label, error in now.stale.items():
         if label not in before.stale:

@@ -33,6 +33,12 @@ READY_S = 300.0
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
     """Make the commands."""
+    yield _make_rehearse(settings)
+    yield _make_verify(settings)
+    yield _make_deploy(settings)
+
+
+def _make_rehearse(settings: Settings) -> click.Command:
     cache = settings.cache_dir.expanduser()
 
     @click.command("rehearse")
@@ -62,6 +68,10 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
             echo_json([report.document() for report in reports])
         sys.exit(not all(report.passed for report in reports))
 
+    return run_rehearse
+
+
+def _make_verify(settings: Settings) -> click.Command:
     @click.command("verify")
     @click.argument("url")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -78,6 +88,10 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
             _print_end(report)
         sys.exit(not report.passed)
 
+    return run_verify
+
+
+def _make_deploy(settings: Settings) -> click.Command:
     @click.command("deploy")
     @click.argument("platform")
     @click.option("--name", required=True, help="The app's name at the platform.")
@@ -99,9 +113,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
             if dry_run:
                 click.echo("\n".join(_plan(one, name, first, url, not no_verify)))
                 return
-            _check(one, settings)
-            for command in _commands(one, name, first=first):
-                _run(one, command)
+            _bring(one, settings, name, first=first)
             if first and one.deploy.console:
                 steps = [*_console(one, name), f"flask deploy {one.name} --name {name}"]
                 click.echo("\n".join([f"now, in a console on {one.title} and then here:", *steps]))
@@ -109,17 +121,11 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
             if no_verify or (one.deploy.builds_later and not url):
                 click.echo(f"deployed; when it is live: flask verify {url or _made_up(one, name)}")
                 return
-            url = url or _address(one, name)
-            longest_s = one.limits.start_s or READY_S
-            click.echo(f"waiting until {url} is ready, at most {longest_s:.0f} s")
-            await_ready(address_of(url), longest_s)
-            report = _verify(settings, url, quiet=False)
+            report = _await_and_verify(one, settings, url or _address(one, name))
         _print_end(report)
         sys.exit(not report.passed)
 
-    yield run_rehearse
-    yield run_verify
-    yield run_deploy
+    return run_deploy
 
 
 def _quiet(scene: Scene) -> None:
@@ -195,6 +201,20 @@ def _address(platform: Platform, name: str) -> str:
     if found is None:
         raise PlatformError(f"it is deployed, but `{command}` names no address; give it: flask verify URL")
     return found[1]
+
+
+def _bring(platform: Platform, settings: Settings, name: str, *, first: bool) -> None:
+    """Look the tree over, then run the platform's commands."""
+    _check(platform, settings)
+    for command in _commands(platform, name, first=first):
+        _run(platform, command)
+
+
+def _await_and_verify(platform: Platform, settings: Settings, url: str) -> Report:
+    longest_s = platform.limits.start_s or READY_S
+    click.echo(f"waiting until {url} is ready, at most {longest_s:.0f} s")
+    await_ready(address_of(url), longest_s)
+    return _verify(settings, url, quiet=False)
 
 
 def _check(platform: Platform, settings: Settings) -> None:

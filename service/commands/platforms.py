@@ -30,7 +30,12 @@ TRIAL = Limits(timeout_s=300)
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
     """Make the commands."""
+    yield _make_platforms()
+    yield _make_preflight(settings)
+    yield _make_bundle(settings)
 
+
+def _make_platforms() -> click.Command:
     @click.command("platforms")
     @click.argument("name", required=False)
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,6 +51,10 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         else:
             click.echo("\n".join(line for platform in found for line in story(platform, python)))
 
+    return list_platforms
+
+
+def _make_preflight(settings: Settings) -> click.Command:
     @click.command("preflight")
     @click.argument("platform")
     @click.option("--fix", is_flag=True, help="Mend what can be mended mechanically.")
@@ -71,6 +80,10 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
             _print_findings(found, mended, wanted)
         sys.exit(any(finding.level == "error" for finding in found if finding not in mended))
 
+    return run_preflight
+
+
+def _make_bundle(settings: Settings) -> click.Command:
     @click.command("bundle")
     @click.argument("platform")
     @click.option(
@@ -100,9 +113,7 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
                 click.echo(f"{file['bytes']:>10}  {file['path']}")
             click.echo(f"{row['written']}: {len(row['files'])} files, {row['mib']} MiB")
 
-    yield list_platforms
-    yield run_preflight
-    yield bundle
+    return bundle
 
 
 def python_version() -> str:

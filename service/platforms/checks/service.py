@@ -15,7 +15,7 @@ from service.platforms.upload import MIB
 STOP_MARGIN_S = 1
 NOT_READY = 503
 ASK = """
-import glob, importlib, json, sys, threading
+import glob, importlib, json, logging, sys, threading
 from os import environ, readlink
 module, name, *paths = sys.argv[1:]
 app = getattr(importlib.import_module(module), name)
@@ -29,6 +29,7 @@ sockets = sum(target(link).startswith("socket:") for link in glob.glob("/proc/se
 client = app.test_client()
 asked = {path: client.get(path, headers={"Host": "10.0.0.1"}).status_code for path in paths}
 compute = environ.get("OMP_NUM_THREADS")
+logging.shutdown()  # its lines go to standard output too, and the document is to be the last
 print(json.dumps({"statuses": asked, "compute": compute, "running": running, "sockets": sockets}))
 """
 """Imports the app as the start line does, and asks it what the platform will ask."""
