@@ -1,4 +1,4 @@
-"""Plain request heads, read in one look: a strict part of HTTP/1.1, of which gunicorn's parser makes the same environ.
+"""Plain request heads, read line by line: a strict part of HTTP/1.1, of which gunicorn's parser makes the same environ.
 
 Whatever is not plain is left to gunicorn's parser. A test holds the two against each other.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -31,10 +30,14 @@ DEFAULT_LIMIT = 8190
 
 Source: gunicorn 27.0.1 `gunicorn/http/message.py`, read 2026-11-23.
 """
-KNOWN_LINES, MEMORABLE_BYTES = 512, 256
-"""Of how many lines, and how long ones, it is remembered what they say."""
-SECRETS = b"authorization", b"cookie", b"key", b"token", b"secret"
-"""Words of fields whose values are nobody's to keep."""
+KNOWN_LINES, MEMORABLE_BYTES = 256, 256
+"""Of how many lines of fields, and how long ones, it is remembered what they say."""
+REMEMBERED = {"CONTENT_LENGTH", "CONTENT_TYPE"} | {
+    f"HTTP_{name}"
+    for name in ("ACCEPT", "ACCEPT_ENCODING", "ACCEPT_LANGUAGE", "CONNECTION", "HOST", "USER_AGENT", "VIA")
+    + ("X_FORWARDED_PORT", "X_FORWARDED_PROTO")
+}
+"""Fields that a client sends alike again and again, and whose values are no secrets and tell of nobody."""
 KNOWN_PEERS = 1024
 """Of how many peers it is remembered whether they are trusted proxies."""
 
@@ -50,14 +53,11 @@ class Request(NamedTuple):
     close: bool
     """Whether the client wants the connection closed."""
     base: dict[str, Any]
-    """What is the same in every environ of the listener that it came to."""
+    """What the environ has beside, by the listener that it came to."""
 
 
 class Heads:
-    """Reads plain heads under one configuration of gunicorn's, and remembers what their lines say.
-
-    A client's requests differ in few lines, such as the id that a router gives each.
-    """
+    """Reads plain heads under one configuration of gunicorn's, and remembers what common lines of fields say."""
 
     def __init__(self, cfg: Any) -> None:
         self._cfg = cfg
@@ -68,7 +68,7 @@ class Heads:
         self._secure = {"HTTP_" + name.replace("-", "_"): value for name, value in headers if "_" not in name}
         self._base = lru_cache(None)(self._make_base)
         self._trusts = lru_cache(KNOWN_PEERS)(self._look_up)
-        self._lines, self._fields = Memory(_read_line), Memory(_read_field)
+        self._known = Memory()
 
     def read(self, request: bytes, client: Any, server: Any) -> Request | None:
         """Read the head of a whole request; None if it is for gunicorn's parser."""
@@ -76,12 +76,12 @@ class Heads:
         if end < 0 or not isinstance(client, tuple) or not isinstance(server, tuple):
             return None
         first, *rest = request[:end].split(b"\r\n")
-        line, pairs = self._lines[first], [self._fields[each] for each in rest]
-        base, body = self._base(server), request[end + len(HEAD_END) :]
-        if line is None or base is None or not pairs or None in pairs:
+        line, base = _read_line(first), self._base(server)
+        if line is None or base is None or not 0 < len(rest) <= self._most_fields:
             return None
-        fields = dict(pairs)
-        if not len(fields) == len(pairs) <= self._most_fields:
+        pairs, body = [self._known[each] for each in rest], request[end + len(HEAD_END) :]
+        fields = {} if None in pairs else dict(pairs)
+        if len(fields) != len(pairs):
             return None
         secure = fields.keys() & self._secure.keys()
         if len(secure) > 1 or int(fields.get("CONTENT_LENGTH", "0")) != len(body):
@@ -124,20 +124,16 @@ class Heads:
 
 
 class Memory(dict[bytes, Any]):
-    """What lines say, each read once; nothing is kept of those that are long or hold a secret."""
+    """What lines of fields say; those that are `REMEMBERED` are read once in a while, all others each time."""
 
-    def __init__(self, read: Callable[[bytes], Any]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, line: bytes) -> Any:
+    def __missing__(self, line: bytes) -> tuple[str, str] | None:
         """Read a line that is not remembered."""
-        said = self._read(line)
-        if len(line) <= MEMORABLE_BYTES and not _holds_secret(line):
+        pair = _read_field(line)
+        if pair is not None and pair[0] in REMEMBERED and len(line) <= MEMORABLE_BYTES:
             if len(self) >= KNOWN_LINES:
                 self.clear()
-            self[line] = said
-        return said
+            self[line] = pair
+        return pair
 
 
 def _read_line(line: bytes) -> dict[str, str] | None:
@@ -159,12 +155,3 @@ def _read_field(line: bytes) -> tuple[str, str] | None:
     declares = name == "CONTENT_LENGTH" and not (value.isdecimal() and len(value) < 16)
     keeps = name == "HTTP_CONNECTION" and value.lower() not in ("close", "keep-alive")
     return None if declares or keeps or name in UNUSUAL else (name, value)
-
-
-def _holds_secret(line: bytes) -> bool:
-    """Whether a word of `SECRETS` stands anywhere in a line; asked of each that was not seen before, so it is quick."""
-    lower = line.lower()
-    for word in SECRETS:
-        if word in lower:
-            return True
-    return False

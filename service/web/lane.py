@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from werkzeug.http import HTTP_STATUS_CODES
@@ -31,8 +30,6 @@ HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*(:[0-9]
 JSON = "application/json"
 ACCEPTED = {"": JSON, "*/*": JSON} | {media_type: media_type for media_type in native.RESPONSE_TYPES}
 QUERIES = {"": {}, "probabilities=true": {"probabilities": "true"}, "probabilities=false": {"probabilities": "false"}}
-KNOWN = 256
-"""Of how many paths and hosts it is remembered what they are."""
 STATUSES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
 UNUSUAL = {"HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE"}
 """Fields that ask for more than a plain answer to a plain body."""
@@ -60,30 +57,20 @@ class Said(NamedTuple):
     body: bytes
 
 
-@lru_cache(KNOWN)
-def _read_path(path: str) -> tuple[str, str | None, str | None] | None:
-    """Read the path of a prediction: its route, the model's name and version."""
-    found = PATH.fullmatch(path)
-    return None if found is None else (ROUTES[found.lastindex or 0], found[1], found[2])
-
-
-_is_host = lru_cache(KNOWN)(HOST.fullmatch)
-
-
 def read_plain(head: dict[str, Any]) -> Plain | None:
     """Read the head of a prediction request; None if anything about it is not plain.
 
     Args:
         head: What the head says, or the environ.
     """
-    path, parameters = _read_path(head.get("PATH_INFO", "")), QUERIES.get(head.get("QUERY_STRING", ""))
+    path, parameters = PATH.fullmatch(head.get("PATH_INFO", "")), QUERIES.get(head.get("QUERY_STRING", ""))
     accepted = ACCEPTED.get(head.get("HTTP_ACCEPT", ""))
-    if path is None or parameters is None or accepted is None or not _is_host(head.get("HTTP_HOST", "")):
+    if path is None or parameters is None or accepted is None or not HOST.fullmatch(head.get("HTTP_HOST", "")):
         return None
     if head["REQUEST_METHOD"] != "POST" or head.get("SCRIPT_NAME") or not head.keys().isdisjoint(UNUSUAL):
         return None
     said = [head.get(name, "") for name in ("CONTENT_TYPE", "HTTP_X_REQUEST_ID", "HTTP_X_FORWARDED_FOR")]
-    return Plain(*path, parameters, accepted, *said)
+    return Plain(ROUTES[path.lastindex or 0], path[1], path[2], parameters, accepted, *said)
 
 
 class Lane:
