@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TOOLS := $(VENV)/tools
-VENDORS := appengine awsebcli azure heroku honcho nginx pyarrow pythonanywhere pyuwsgi wrk
+VENDORS := appengine awsebcli azure heroku honcho nginx open-inference-openapi pyarrow pythonanywhere pyuwsgi tritonclient wrk
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .PHONY: serve test install lint types pytest test-platforms bench bench-quick lock-peers format docs lock clean

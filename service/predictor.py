@@ -53,6 +53,7 @@ class Predictor:
             self.manifest.signature,
             outputs.predictions,
             outputs.probabilities,
+            request.wishes,
         )
 
     def replay(self) -> None:

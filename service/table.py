@@ -101,6 +101,8 @@ class PredictRequest(NamedTuple):
 
     table: Table
     probabilities: bool = False
+    wishes: Any = None
+    """What the codec wants to have back when it writes the answer."""
 
 
 class PredictResponse(NamedTuple):
@@ -115,6 +117,8 @@ class PredictResponse(NamedTuple):
     signature: Signature
     predictions: Column
     probabilities: tuple[Column, ...] | None = None
+    wishes: Any = None
+    """What the codec made of the request for its answer."""
 
 
 class Faults:

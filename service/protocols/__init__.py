@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from service.errors import ServiceError
-from service.protocols import native
+from service.protocols import native, openinference
 from service.signature import Signature
 from service.table import PredictRequest, PredictResponse
 
@@ -31,6 +31,10 @@ class Codec(Protocol):
     def ERROR_TYPE(self) -> str:
         """The media type of its errors."""
 
+    @property
+    def STATUSES(self) -> Mapping[int, int]:
+        """What it answers instead of some of the errors' own statuses."""
+
     def decode_request(
         self, body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
     ) -> PredictRequest:
@@ -49,4 +53,4 @@ class Codec(Protocol):
         """Read the predictions out of an answer, one item a row."""
 
 
-PROTOCOLS: dict[str, Codec] = {"native": native}
+PROTOCOLS: dict[str, Codec] = {"native": native, "openinference": openinference}

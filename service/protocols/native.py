@@ -44,6 +44,8 @@ from service.table import (
 REQUEST_TYPES = ("application/json", "text/csv", *[ARROW] * INSTALLED)
 RESPONSE_TYPES = REQUEST_TYPES
 ERROR_TYPE = "application/problem+json"
+STATUSES: dict[int, int] = {}
+"""None is another than the error's own."""
 PROBLEMS = "/problems/"
 MAX_ERROR_BYTES = 8192
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.routing import BaseConverter
 
-from service.web import edge, models, predict, probes
+from service.web import edge, models, openinference, predict, probes
 from service.web.lane import Lane
 from service.web.serving import Serving
 
@@ -24,6 +24,6 @@ def init_app(app: Flask, serving: Serving) -> None:
     app.extensions["anyport"] = serving
     app.url_map.converters["segment"] = Segment
     edge.init_app(app)
-    for room in (models, predict, probes):
+    for room in (models, openinference, predict, probes):
         app.register_blueprint(room.bp)
     app.wsgi_app = Lane(app.wsgi_app, serving)  # type: ignore[method-assign]  # as Flask's manual has it

@@ -8,12 +8,13 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from service import errors
+from service.protocols import PROTOCOLS, native
 from service.web.exchange import HEADERS, Answer, Exchange, client_address
 from service.web.serving import serving
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
-UNLOGGED = {"probes"}
-"""Blueprints whose requests are not logged: balancers ask them every few seconds."""
+UNLOGGED = {"probes", "openinference.live", "openinference.ready"}
+"""Blueprints and endpoints whose requests are not logged: balancers ask them every few seconds."""
 
 
 def init_app(app: Flask) -> None:
@@ -35,7 +36,7 @@ def exchange() -> Exchange:
 
 
 def _begin() -> None:
-    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""))
+    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""), PROTOCOLS.get(request.blueprint or "", native))
     if "//" in request.environ.get("PATH_INFO", ""):
         raise errors.NotFound("a path with // is not answered; GET / lists the routes")
     host = request.environ.get("HTTP_HOST")
@@ -52,7 +53,7 @@ def _finish(response: Response) -> Response:
     if request.method == "OPTIONS" and response.status_code == 200:
         response.status_code = 204
         del response.headers["Content-Type"]
-    if request.blueprint not in UNLOGGED:
+    if UNLOGGED.isdisjoint((request.blueprint, request.endpoint)):
         route = request.url_rule.rule.replace("<segment:", "<") if request.url_rule else "unmatched"
         forwarded_for = request.environ.get("HTTP_X_FORWARDED_FOR", "")
         client = client_address(forwarded_for, request.environ.get("REMOTE_ADDR") or "", serving().client_hops)

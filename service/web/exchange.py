@@ -15,7 +15,7 @@ from typing import Any
 
 from service import errors, logs
 from service.predictor import Predictor
-from service.protocols import native
+from service.protocols import Codec, native
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 PEER = re.compile(r"([0-9.]+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9A-Fa-f:.]+)")
@@ -44,9 +44,11 @@ class Exchange:
 
     Args:
         wanted: The id that the client gives it; another is made if it is none.
+        codec: The protocol that it speaks.
     """
 
-    def __init__(self, wanted: str) -> None:
+    def __init__(self, wanted: str, codec: Codec = native) -> None:
+        self._codec = codec
         self.began = time.perf_counter()
         self.request_id: str = wanted if REQUEST_ID.fullmatch(wanted) else f"{getrandbits(128):032x}"
         self.facts: dict[str, Any] = {}
@@ -70,7 +72,7 @@ class Exchange:
         max_rows: int,
         accepted: str,
     ) -> Answer:
-        """Answer a whole prediction request of the native protocol.
+        """Answer a whole prediction request.
 
         Args:
             predictor: The model that it asks.
@@ -81,15 +83,16 @@ class Exchange:
             accepted: The media type of the answer.
         """
         manifest = predictor.manifest
-        decoded = native.decode_request(body, content_type, parameters, manifest.signature, max_rows)
+        decoded = self._codec.decode_request(body, content_type, parameters, manifest.signature, max_rows)
         self.facts["rows"] = decoded.table.n_rows
-        answer = native.encode_response(predictor.predict(decoded), accepted)
+        answer = self._codec.encode_response(predictor.predict(decoded), accepted)
         return Answer(answer, accepted, headers={"Anyport-Model": manifest.label})
 
     def problem(self, error: errors.ServiceError) -> Answer:
-        """Answer with a problem document."""
+        """Answer with an error, in the protocol's own words."""
         self.facts["problem"] = error.code
-        return Answer(native.encode_error(error, self.request_id), native.ERROR_TYPE, error.status)
+        status = self._codec.STATUSES.get(error.status, error.status)
+        return Answer(self._codec.encode_error(error, self.request_id), self._codec.ERROR_TYPE, status)
 
     def refuse(self, error: errors.ServiceError) -> Answer:
         """Answer an error of ours that was raised on the way."""

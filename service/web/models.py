@@ -28,6 +28,7 @@ def discover() -> Response:
                 "predict": "POST /predict",
                 "predict_by_name": "POST /v1/models/{name}:predict",
                 "predict_by_version": "POST /v1/models/{name}/versions/{version}:predict",
+                "openinference": "POST /v2/models/{name}/infer",
                 "models": "GET /v1/models",
                 "model": "GET /v1/models/{name}",
                 "alive": "GET /livez",

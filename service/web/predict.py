@@ -25,7 +25,7 @@ def predict(name: str | None = None, version: str | None = None) -> Response:
     body = read_body(request.environ, serving().max_body_bytes, accept_gzip=serving().accept_gzip)
     content_type = request.headers.get("Content-Type", "")
     max_rows = serving().rows_of(predictor.manifest.signature)
-    return respond(exchange().predict(predictor, body, content_type, _parameters(), max_rows, accepted))
+    return respond(exchange().predict(predictor, body, content_type, query(), max_rows, accepted))
 
 
 def _accepted() -> str:
@@ -40,7 +40,8 @@ def _accepted() -> str:
     return chosen
 
 
-def _parameters() -> dict[str, str]:
+def query() -> dict[str, str]:
+    """Return the query string's parameters, each of which stands once."""
     for name, values in request.args.lists():
         if len(values) > 1:
             raise UnknownParameter(f"the parameter {shorten(name)!r} stands twice in the query; send it once")

@@ -25,20 +25,27 @@ def alive() -> Response:
 @bp.get("/readyz")
 def ready() -> Response:
     """Answer whether this worker can predict, and if not, which model stands in the way and why."""
+    error = what_stands_in_the_way()
+    if error is not None:
+        response = problem(error)
+        response.headers["Retry-After"] = "5"
+        return response
+    catalogue = serving().catalogue()
+    refused, stale = _codes(catalogue.refusals()), _codes(catalogue.stale)
+    return Response(write_json({"ready": True, "refused": refused, "stale": stale}), content_type="application/json")
+
+
+def what_stands_in_the_way() -> ServiceError | None:
+    """Return why this worker cannot predict; None if it can."""
     if serving().draining:
-        return problem(Draining("this worker is ending; ask another one"))
+        return Draining("this worker is ending; ask another one")
     catalogue = serving().keeper.peek()
     if catalogue is None:
-        return problem(NotReady("the models are being loaded"))
+        return NotReady("the models are being loaded")
     if catalogue.ready():
-        refused, stale = _codes(catalogue.refusals()), _codes(catalogue.stale)
-        document = {"ready": True, "refused": refused, "stale": stale}
-        return Response(write_json(document), content_type="application/json")
+        return None
     listed = "; ".join(f"{label}: {error.code}, {error.title}" for label, error in catalogue.refusals().items())
-    listed = listed or "the models folder holds no package; make one with `flask pack`"
-    response = problem(NotReady(listed))
-    response.headers["Retry-After"] = "5"
-    return response
+    return NotReady(listed or "the models folder holds no package; make one with `flask pack`")
 
 
 @bp.get("/_ah/warmup")

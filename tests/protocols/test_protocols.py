@@ -42,6 +42,9 @@ ROWS = st.lists(
     max_size=5,
 )
 
+NAMED = {"openinference"}
+"""Protocols whose clients name each column, so that they cannot write rows that are lists."""
+
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 
 
@@ -55,6 +58,7 @@ def decode(protocol: Codec, body: bytes, of: Signature) -> Any:
 @given(rows=ROWS, as_lists=st.booleans())
 def test_protocol_reads_what_it_writes(protocol: Codec, rows: list[Any], as_lists: bool) -> None:
     """Rows that the client half writes are the rows that the service half reads."""
+    as_lists = as_lists and protocol not in [PROTOCOLS[name] for name in NAMED]
     sent = [[row[name] for name in NUMBER.names] for row in rows] if as_lists else rows
     table, expected = decode(protocol, protocol.encode_request(sent), NUMBER).table, table_from_rows(NUMBER, rows)
     assert table.n_rows == len(rows)

@@ -29,6 +29,13 @@ GET_PATHS = {
     "/readyz": "/readyz",
     "/_ah/warmup": "/_ah/warmup",
     "/_ah/start": "/_ah/start",
+    "/v2": "/v2",
+    "/v2/health/live": "/v2/health/live",
+    "/v2/health/ready": "/v2/health/ready",
+    "/v2/models/<segment:name>": "/v2/models/penguins",
+    "/v2/models/<segment:name>/versions/<segment:version>": "/v2/models/penguins/versions/1",
+    "/v2/models/<segment:name>/ready": "/v2/models/penguins/ready",
+    "/v2/models/<segment:name>/versions/<segment:version>/ready": "/v2/models/penguins/versions/1/ready",
 }
 """A path for every rule that answers GET."""
 POST_PATHS = ["/predict", "/v1/models/penguins:predict", "/v1/models/penguins/versions/1:predict"]
