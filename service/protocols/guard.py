@@ -20,14 +20,21 @@ QUOTED_CELL = re.compile(rb'(?<![^,\r\n])"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
 """A quote opens a text only where a cell begins; elsewhere the csv module takes it for a sign like others."""
 
 
-def check_json(body: bytes, signature: Signature, max_rows: int) -> None:
+def check_json(body: bytes, signature: Signature, max_rows: int, most_lists: int | None = None) -> None:
     """Refuse a JSON body with far more values, or far more lists and objects, than `max_rows` rows have.
+
+    Args:
+        body: The body.
+        signature: The signature of the model that is asked.
+        max_rows: How many rows one request may have.
+        most_lists: How many lists and objects these are; by default one a row or one a feature.
 
     Raises:
         TooManyRows: If it has.
     """
     n_features = len(signature.features)
-    limits = _limits({b",": max_rows * n_features, b"[{": max_rows + n_features})
+    most_lists = max_rows + n_features if most_lists is None else most_lists
+    limits = _limits({b",": max_rows * n_features, b"[{": most_lists})
     if not _exceeds(body, limits):
         return
     data = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,14 +47,16 @@ REQUEST_TYPES = ("application/json", "application/octet-stream")
 RESPONSE_TYPES = ("application/json",)
 ERROR_TYPE = "application/json"
 STATUSES = {422: 400}
-"""The protocol knows one status for what is wrong with a request."""
+"""The protocol does not tell apart what cannot be read and what does not fit."""
 JSON_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of the body are JSON, where tensors follow it."""
-FIELDS = {"id", "parameters", "inputs", "outputs"}
+FIELDS = {"id", "parameters", "inputs", "outputs", "model_name"}
+"""KServe's client says the model's name again; the path is what counts."""
 TENSOR_FIELDS = {"name", "shape", "datatype", "data", "parameters"}
 IGNORED = {"binary_data_output", "content_type"}
 """Parameters of well-known clients that change nothing here."""
 SUFFIX = "_probabilities"
+MAX_ID_CHARACTERS = 256
 MAX_ERROR_CHARACTERS = 600
 """In ASCII at most 8 KB."""
 LENGTH_BYTES = 4
@@ -72,10 +74,7 @@ DATATYPES: dict[Dtype, str] = {
 BINARY = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
     f"{kind}{8 * size}": f"<{letter}{size}" for kind, letter in (("INT", "i"), ("UINT", "u")) for size in (1, 2, 4, 8)
 }
-KINDS: dict[str, tuple[type, ...]] = {"BOOL": (bool,), "BYTES": (str,)} | {
-    name: (int, float) for name in ("FP16", "FP32", "FP64")
-}
-"""What JSON has for the datatypes that are not whole numbers."""
+FLOATS = ("FP16", "FP32", "FP64")
 
 
 class Wishes(NamedTuple):
@@ -115,7 +114,7 @@ def decode_request(
         raise UnknownParameter(f"the query's {shorten(unknown[0])!r} is not known; parameters stand in the body")
     text, tail = _split(body, parameters.get(JSON_LENGTH))
     if len(text) > max_rows:
-        check_json(text, signature, max_rows)
+        check_json(text, signature, max_rows, most_lists=max_rows * len(signature.features))
     document = _document(read_json(text))
     tensors = [_tensor(each) for each in document["inputs"]]
     _check_shapes(tensors, signature, max_rows)
@@ -211,16 +210,20 @@ def _tensor(declared: Any) -> Tensor:
     if not isinstance(name, str):
         raise MissingField("each of `inputs` must have a `name`, which is text")
     called = f"the tensor {shorten(name)!r}"
-    if not isinstance(shape, list) or not 1 <= len(shape) <= 2 or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 2 or not all(map(_is_count, shape)):
         raise InvalidInstances(f"{called} must have a `shape` of one or two whole numbers, such as [2] or [2, 4]")
     if not isinstance(datatype, str) or (datatype not in BINARY and datatype != "BYTES"):
         raise InvalidInstances(f"{called} must have a `datatype` of {', '.join(sorted(BINARY))} or BYTES")
     size = _parameters(declared).get("binary_data_size")
     if (size is None) == ("data" not in declared):
         raise MissingField(f"{called} must have either `data` or the parameter `binary_data_size`")
-    if size is not None and (type(size) is not int or size < 0):
+    if size is not None and not _is_count(size):
         raise InvalidInstances(f"{called}: `binary_data_size` must be a number of bytes")
     return Tensor(name, tuple(shape), datatype, declared.get("data"), size)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _parameters(found: dict[str, Any]) -> dict[str, Any]:
@@ -269,9 +272,12 @@ def _from_json(tensor: Tensor) -> list[Any]:
 
 def _fits(datatype: str) -> Callable[[Any], bool]:
     """Return what tells whether a JSON value is of a datatype."""
-    if datatype in KINDS:
-        kinds = KINDS[datatype]
-        return lambda value: type(value) in kinds
+    if datatype in ("BOOL", "BYTES"):
+        kind = bool if datatype == "BOOL" else str
+        return lambda value: type(value) is kind
+    if datatype in FLOATS:
+        largest = float(np.finfo(BINARY[datatype]).max)
+        return lambda value: type(value) in (int, float) and abs(value) <= largest
     limits = np.iinfo(BINARY[datatype])
     least, most = int(limits.min), int(limits.max)
     return lambda value: type(value) is int and least <= value <= most
@@ -286,7 +292,7 @@ def _misshapen(tensor: Tensor) -> InvalidInstances:
 def _from_binary(tensor: Tensor, data: bytes) -> list[Any]:
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
-        texts = list(_texts(tensor, data))
+        texts = list(islice(_texts(tensor, data), count + 1))
         if len(texts) != count:
             raise _misshapen(tensor)
         return texts
@@ -315,7 +321,10 @@ def _texts(tensor: Tensor, data: bytes) -> Iterator[str]:
 
 def _is_whole(tensors: Sequence[Tensor], signature: Signature) -> bool:
     """Whether a request is a single tensor of whole rows."""
-    return len(tensors) == 1 and tensors[0].name not in signature.names
+    if len(tensors) != 1:
+        return False
+    width = len(signature.features)
+    return tensors[0].name not in signature.names or (width > 1 and tensors[0].shape[1:] == (width,))
 
 
 def _check_shapes(tensors: Sequence[Tensor], signature: Signature, max_rows: int) -> None:
@@ -344,8 +353,10 @@ def _table(tensors: Sequence[Tensor], elements: Sequence[list[Any]], signature: 
 
 def _id(document: dict[str, Any]) -> str | None:
     found = document.get("id")
-    if found is not None and not isinstance(found, str):
-        raise InvalidDocument("`id` must be text")
+    if found is None:
+        return None
+    if not isinstance(found, str) or len(found) > MAX_ID_CHARACTERS or not found.isprintable():
+        raise InvalidDocument(f"`id` must be text of at most {MAX_ID_CHARACTERS} printable characters")
     return found
 
 
@@ -358,9 +369,14 @@ def _wanted(document: dict[str, Any], signature: Signature) -> tuple[str, ...] |
         raise InvalidDocument('`outputs` must be a list of objects such as {"name": ...}')
     for each in wanted:
         _check_fields(each, {"name", "parameters"}, "an output")
-        if each.get("name") not in known:
-            name = shorten(str(each.get("name")))
-            raise InvalidInstances(f"the model has no output {name!r}; it has {', '.join(known)}{closest(name, known)}")
+        for parameter in sorted(_parameters(each).keys() - {"binary_data"}):
+            raise UnknownParameter(f"an output has no parameter {shorten(parameter)!r}; it has `binary_data`")
+        name = each.get("name")
+        if not isinstance(name, str) or name not in known:
+            found = shorten(name) if isinstance(name, str) else describe(name)
+            raise InvalidInstances(
+                f"the model has no output {found!r}; it has {shorten(', '.join(known), 120)}{closest(found, known)}"
+            )
     return tuple(each["name"] for each in wanted) or None
 
 
@@ -384,9 +400,18 @@ def _declared(signature: Signature) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Every output tensor's datatype, and its shape after the rows."""
     found: dict[str, tuple[str, tuple[int, ...]]] = {o.name: (DATATYPES[o.dtype], ()) for o in signature.outputs}
     if signature.has_probabilities:
-        for output in signature.outputs:
-            found.setdefault(output.name + SUFFIX, ("FP64", (len(output.classes or ()),)))
+        for name, output in zip(_share_names(signature), signature.outputs, strict=True):
+            found[name] = ("FP64", (len(output.classes or ()),))
     return found
+
+
+def _share_names(signature: Signature) -> list[str]:
+    """Name the tensor of each output's shares, as no output is called."""
+    taken = {output.name for output in signature.outputs}
+    suffix = SUFFIX
+    while any(name + suffix in taken for name in taken):
+        suffix += "_"
+    return [output.name + suffix for output in signature.outputs]
 
 
 def _outputs(response: PredictResponse) -> Iterator[dict[str, Any]]:
@@ -394,8 +419,8 @@ def _outputs(response: PredictResponse) -> Iterator[dict[str, Any]]:
     for index, output in enumerate(outputs):
         column = response.predictions[:, index] if len(outputs) > 1 else response.predictions
         yield _written(output.name, DATATYPES[output.dtype], column)
-    for output, shares in zip(outputs, response.probabilities or (), strict=False):
-        yield _written(output.name + SUFFIX, "FP64", shares)
+    for name, shares in zip(_share_names(response.signature), response.probabilities or (), strict=False):
+        yield _written(name, "FP64", shares)
 
 
 def _written(name: str, datatype: str, column: Column) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What holds for every route: a request id, safe headers, one log line, and errors in the native protocol's shape."""
+"""What holds for every route: a request id, safe headers, one log line, and errors in the protocol's words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from service import errors
-from service.protocols import PROTOCOLS, native
+from service.protocols import native, openinference
 from service.web.exchange import HEADERS, Answer, Exchange, client_address
 from service.web.serving import serving
 
@@ -36,8 +36,10 @@ def exchange() -> Exchange:
 
 
 def _begin() -> None:
-    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""), PROTOCOLS.get(request.blueprint or "", native))
-    if "//" in request.environ.get("PATH_INFO", ""):
+    path = request.environ.get("PATH_INFO", "")
+    codec = openinference if path == "/v2" or path.startswith("/v2/") else native
+    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""), codec)
+    if "//" in path:
         raise errors.NotFound("a path with // is not answered; GET / lists the routes")
     host = request.environ.get("HTTP_HOST")
     if host is None and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
@@ -71,7 +73,7 @@ def respond(answer: Answer) -> Response:
 
 
 def problem(error: errors.ServiceError) -> Response:
-    """Answer with a problem document."""
+    """Answer with an error, in the words of the path's protocol."""
     return respond(exchange().problem(error))
 
 

@@ -78,7 +78,7 @@ class Exchange:
             predictor: The model that it asks.
             body: Its body.
             content_type: Its Content-Type header, "" if absent.
-            parameters: The query string's parameters.
+            parameters: The query string's parameters, and what headers say of the body where the codec wants it.
             max_rows: How many rows it may have.
             accepted: The media type of the answer.
         """

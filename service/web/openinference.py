@@ -6,12 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
+from service.errors import UnknownParameter
 from service.protocols import openinference
 from service.protocols.json_body import write_json
 from service.web.body import read_body
 from service.web.edge import exchange, respond
 from service.web.predict import query
-from service.web.probes import what_stands_in_the_way
+from service.web.probes import not_ready, what_makes_it_wait, what_stands_in_the_way
 from service.web.serving import serving
 
 bp = Blueprint("openinference", __name__)
@@ -33,13 +34,16 @@ def live() -> Response:
 def ready() -> Response:
     """Answer whether this worker can predict."""
     error = what_stands_in_the_way()
-    return _json({"live": True, "ready": True}) if error is None else respond(exchange().problem(error))
+    return _json({"live": True, "ready": True}) if error is None else not_ready(error)
 
 
 @bp.get("/v2/models/<segment:name>/ready")
 @bp.get("/v2/models/<segment:name>/versions/<segment:version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """Answer whether a model can predict."""
+    error = what_makes_it_wait()
+    if error is not None:
+        return not_ready(error)
     serving().catalogue().predictor(name, version)
     return _json({"name": name, "ready": True})
 
@@ -61,7 +65,10 @@ def infer(name: str, version: str | None = None) -> Response:
     exchange().ask(predictor)
     body = read_body(request.environ, serving().max_body_bytes, accept_gzip=serving().accept_gzip)
     length = request.headers.get(openinference.JSON_LENGTH)
-    said = query() | ({} if length is None else {openinference.JSON_LENGTH: length})
+    said = query()
+    if openinference.JSON_LENGTH in said:
+        raise UnknownParameter(f"{openinference.JSON_LENGTH} is a header and no parameter of the query")
+    said |= {} if length is None else {openinference.JSON_LENGTH: length}
     max_rows = serving().rows_of(predictor.manifest.signature)
     [accepted] = openinference.RESPONSE_TYPES
     return respond(exchange().predict(predictor, body, "", said, max_rows, accepted))

@@ -27,21 +27,32 @@ def ready() -> Response:
     """Answer whether this worker can predict, and if not, which model stands in the way and why."""
     error = what_stands_in_the_way()
     if error is not None:
-        response = problem(error)
-        response.headers["Retry-After"] = "5"
-        return response
+        return not_ready(error)
     catalogue = serving().catalogue()
     refused, stale = _codes(catalogue.refusals()), _codes(catalogue.stale)
     return Response(write_json({"ready": True, "refused": refused, "stale": stale}), content_type="application/json")
 
 
-def what_stands_in_the_way() -> ServiceError | None:
-    """Return why this worker cannot predict; None if it can."""
+def not_ready(error: ServiceError) -> Response:
+    """Answer that this worker cannot predict now."""
+    response = problem(error)
+    response.headers["Retry-After"] = "5"
+    return response
+
+
+def what_makes_it_wait() -> ServiceError | None:
+    """Return why this worker can answer for no model yet, or for none any more; None if it can."""
     if serving().draining:
         return Draining("this worker is ending; ask another one")
+    return NotReady("the models are being loaded") if serving().keeper.peek() is None else None
+
+
+def what_stands_in_the_way() -> ServiceError | None:
+    """Return why this worker cannot predict; None if it can."""
+    waits = what_makes_it_wait()
     catalogue = serving().keeper.peek()
-    if catalogue is None:
-        return NotReady("the models are being loaded")
+    if waits is not None or catalogue is None:
+        return waits
     if catalogue.ready():
         return None
     listed = "; ".join(f"{label}: {error.code}, {error.title}" for label, error in catalogue.refusals().items())

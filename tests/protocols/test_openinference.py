@@ -185,6 +185,18 @@ def planted(tensor: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ({"inputs": GOOD, "outputs": {}}, InvalidDocument, "`outputs`"),
         ({"inputs": GOOD, "outputs": [{"name": "yy"}]}, InvalidInstances, "it has y, z"),
         ({"inputs": GOOD, "outputs": [{"name": "y", "shape": [1]}]}, UnknownField, "'shape'"),
+        ({"inputs": GOOD, "outputs": [{"name": ["y"]}]}, InvalidInstances, "it has y, z"),
+        ({"inputs": GOOD, "outputs": [{"name": {}}]}, InvalidInstances, "it has y, z"),
+        ({"inputs": GOOD, "outputs": [{}]}, InvalidInstances, "it has y, z"),
+        ({"inputs": GOOD, "outputs": [{"name": "y", "parameters": 7}]}, InvalidDocument, "`parameters`"),
+        ({"inputs": GOOD, "outputs": [{"name": "y", "parameters": {"classification": 2}}]}, UnknownParameter, "'cla"),
+        ({"inputs": GOOD, "id": "x" * 257}, InvalidDocument, "256"),
+        ({"inputs": GOOD, "id": "\ud800"}, InvalidDocument, "256"),
+        (planted(MM, shape=[10**4200]), InvalidInstances, "`shape`"),
+        (planted(MM, data=None, parameters={"binary_data_size": 10**4200}), InvalidInstances, "number of bytes"),
+        (planted(MM, datatype="FP16", data=[1e6]), InvalidInstances, "FP16"),
+        (planted(MM, datatype="FP32", data=[1e39]), InvalidInstances, "FP32"),
+        (planted(MM, datatype="FP64", data=[10**400]), InvalidInstances, "FP64"),
         ({"inputs": [*GOOD, MM]}, InvalidInstances, "same name"),
         ({"inputs": GOOD[1:]}, MissingFeature, "'mm' is missing"),
         ({"inputs": [*GOOD, MM | {"name": "cm"}]}, RequestError, "'cm' is not a feature"),
@@ -280,6 +292,38 @@ def test_rows_are_counted_before_an_element_is_read(shape: list[int], error: typ
     """No row, or more than one request may have, is refused by the shape alone."""
     with pytest.raises(error):
         decode({"inputs": [{"name": "x", "shape": shape, "datatype": "FP64", "data": []}]}, FOUR)
+
+
+def test_nested_columns_of_the_largest_request_are_read() -> None:
+    """A list around each value is legal, however many there are in one request."""
+    tensors = [{"name": name, "shape": [6000, 1], "datatype": "FP64", "data": [[1.5]] * 6000} for name in FOUR.names]
+    assert decode({"inputs": tensors}, FOUR, 10_000).table.n_rows == 6000
+
+
+def test_one_tensor_of_rows_may_be_called_like_a_feature() -> None:
+    """What a single tensor is, its shape tells."""
+    tensor = {"name": "sl", "shape": [1, 4], "datatype": "FP64", "data": [1, 2, 3, 4]}
+    assert rows(decode({"inputs": [tensor], "model_name": "it"}, FOUR)) == [[1.0, 2.0, 3.0, 4.0]]
+
+
+def test_texts_are_counted_while_they_are_read() -> None:
+    """More texts than were declared are not read."""
+    tensor = openinference.Tensor("town", (1,), "BYTES", None, 0)
+    with pytest.raises(InvalidInstances, match="its shape says"):
+        openinference._from_binary(tensor, b"\0\0\0\0" * 2 + b"\1\0\0\0\xff")
+
+
+def test_shares_have_names_of_their_own() -> None:
+    """An output that is called as the shares of another would be does not take their place."""
+    outputs = tuple(Output(name=name, dtype="int64", classes=(0, 1)) for name in ("y", "y_probabilities"))
+    signature = Signature(features=FOUR.features, outputs=outputs)
+    shares = (np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]]))
+    answer = PredictResponse("m", "1", signature, np.array([[0, 1]]), shares)
+    written = json.loads(openinference.encode_response(answer, "application/json"))["outputs"]
+    assert [tensor["name"] for tensor in written] == [
+        tensor["name"] for tensor in openinference.model_metadata("m", ["1"], signature)["outputs"]
+    ]
+    assert len({tensor["name"] for tensor in written}) == 4
 
 
 def test_many_tensors_are_refused_before_an_element_is_read() -> None:

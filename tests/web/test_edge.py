@@ -205,7 +205,7 @@ def test_5_29_every_problem_type_is_explained(client: FlaskClient, error: Any) -
 @pytest.mark.parametrize(
     "path",
     [
-        *("/nothing", "/favicon.ico", "/v1", "/v1/", "/v2/models", "/Predict", "/predict/x", "/livez/x", "/static/x"),
+        *("/nothing", "/favicon.ico", "/v1", "/v1/", "/v3/models", "/Predict", "/predict/x", "/livez/x", "/static/x"),
         *(
             "/v1/models/penguins/versions",
             "/v1/models/a/b",

@@ -76,6 +76,10 @@ def test_metadata_fits_the_answer(client: FlaskClient) -> None:
         ("POST", INFER + "?a=b", openinference.encode_request(ROWS), 400, "'a'"),
         ("POST", "/v2/models/nobody/infer", b"{}", 404, "'nobody'"),
         ("POST", "/v2/models/penguins/versions/9/infer", b"{}", 404, "'9'"),
+        ("POST", INFER + "?inference-header-content-length=3", b"{}x", 400, "is a header"),
+        ("GET", INFER, b"", 405, "POST"),
+        ("POST", "/v2/repository/index", b"", 404, "nothing at this path"),
+        ("GET", "/v2//models", b"", 404, "//"),
         ("GET", "/v2/models/nobody", b"", 404, "'nobody'"),
         ("GET", "/v2/models/nobody/ready", b"", 404, "'nobody'"),
     ],
@@ -101,7 +105,16 @@ def test_not_ready_without_a_model(make_app: Callable[..., Flask], models_dir: P
     client = make_app().test_client()
     answer = client.get("/v2/health/ready")
     assert answer.status_code == 503 and "no package" in answer.json["error"]
+    assert answer.headers["Retry-After"] == "5"
     assert client.get("/v2/health/live").status_code == 200
+
+
+def test_a_worker_that_ends_is_not_ready(app: Flask) -> None:
+    """While a worker ends, it says of no model that it is ready."""
+    app.extensions["anyport"].draining = True
+    for path in ("/v2/health/ready", "/v2/models/penguins/ready"):
+        answer = app.test_client().get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5") and "ending" in answer.json["error"]
 
 
 def test_a_damaged_model_is_not_ready(make_app: Callable[..., Flask], models_dir: Path) -> None:
