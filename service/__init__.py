@@ -50,6 +50,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         max_cells=chosen.max_cells,
         accept_gzip=chosen.gzip_requests,
         client_hops=chosen.client_hops,
+        deployed_model=chosen.deployed_model,
+        eas_token=chosen.eas_token.get_secret_value() if chosen.eas_token else None,
     )
-    web.init_app(app, serving)
+    web.init_app(app, serving, chosen.protocol, chosen.predict_route, chosen.health_route)
     return app

@@ -6,6 +6,7 @@ ServiceError
 ├── RequestError             the client can mend it
 │   ├── InvalidJson, DuplicateKey, InvalidCsv, InvalidArrow                                              400
 │   ├── InvalidHeader, InvalidContentEncoding, UnknownParameter                                          400
+│   ├── Unauthorized                                                                                     401
 │   ├── NotFound, UnknownModel, UnknownVersion                                                           404
 │   ├── MethodNotAllowed 405, NotAcceptable 406, RequestTimeout 408, PayloadTooLarge 413
 │   ├── UnsupportedMediaType, UnsupportedContentEncoding                                                 415
@@ -55,6 +56,11 @@ class Fault:
     detail: str
     row: int | None = None
     feature: str | None = None
+
+    def told(self) -> str:
+        """Tell it in one line: where, and what."""
+        places = (f"row {self.row}" if self.row is not None else "", repr(self.feature) if self.feature else "")
+        return f"{', '.join(filter(None, places)) or 'the request'}: {self.detail}"
 
 
 class ServiceError(Exception):
@@ -111,6 +117,12 @@ class InvalidContentEncoding(RequestError):
 class UnknownParameter(RequestError):
     code = "unknown-parameter"
     title = "The request has a parameter that this route does not know"
+
+
+class Unauthorized(RequestError):
+    code = "unauthorized"
+    status = 401
+    title = "The request does not carry the service's token"
 
 
 class NotFound(RequestError):

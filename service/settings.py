@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PREFIX = "ANYPORT_"
 DEFAULT_PORT = 8000
 """Where the service listens when no platform gives a port; Elastic Beanstalk and Azure expect it there too."""
+ROUTE = r"^/[!-~]*$"
+OWN_VARIABLES = {"vertex": "AIP_PREDICT_ROUTE", "oci": "MODEL_DEPLOYMENT_OCID"}
+"""Which platforms tell themselves by a variable that they alone set."""
 COMPUTE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -93,6 +96,33 @@ class Settings(BaseModel):
     )
     """Port to listen on, at ANYPORT_HOST. The platforms set it; without it the service listens on 127.0.0.1:8000."""
 
+    protocol: Literal["native", "mlflow", "sagemaker", "vertex", "azureml", "oci", "eas"] = Field(
+        default_factory=lambda: _whose_platform()
+    )
+    """Whose words the paths speak that several clouds share, such as `/predict` and `/`. By default Vertex AI and OCI
+    are known by their own variables, and everywhere else it is the native protocol."""
+
+    predict_route: str | None = Field(
+        default=None,
+        pattern=ROUTE,
+        validation_alias=AliasChoices("AIP_PREDICT_ROUTE", "MODEL_DEPLOY_PREDICT_ENDPOINT"),
+    )
+    """Path at which the platform asks for predictions; a path of another protocol stays that protocol's."""
+
+    health_route: str | None = Field(
+        default=None,
+        pattern=ROUTE,
+        validation_alias=AliasChoices("AIP_HEALTH_ROUTE", "MODEL_DEPLOY_HEALTH_ENDPOINT"),
+    )
+    """Path at which the platform asks for health."""
+
+    deployed_model: str | None = Field(default=None, validation_alias=AliasChoices("AIP_DEPLOYED_MODEL_ID"))
+    """What Vertex AI calls the model; its answers tell it."""
+
+    eas_token: SecretStr | None = None
+    """The token that requests to the paths of Alibaba EAS must carry, or be signed with; EAS's own gateway checks it
+    before."""
+
     web_concurrency: int | None = Field(default=None, ge=1, le=64, validation_alias=AliasChoices("WEB_CONCURRENCY"))
     """Number of gunicorn workers. By default as many as processors and memory allow."""
 
@@ -163,6 +193,10 @@ def limit_compute_threads() -> None:
     """
     for name in COMPUTE_THREADS:
         os.environ.setdefault(name, "1")
+
+
+def _whose_platform() -> Any:
+    return next((name for name, variable in OWN_VARIABLES.items() if os.environ.get(variable)), "native")
 
 
 def _check_names() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from service.errors import ServiceError
-from service.protocols import native, openinference
+from service.protocols import azureml, eas, mlflow, native, oci, openinference, sagemaker, vertex, watsonx
 from service.signature import Signature
 from service.table import PredictRequest, PredictResponse
 
@@ -53,4 +53,14 @@ class Codec(Protocol):
         """Read the predictions out of an answer, one item a row."""
 
 
-PROTOCOLS: dict[str, Codec] = {"native": native, "openinference": openinference}
+PROTOCOLS: dict[str, Codec] = {
+    "native": native,
+    "openinference": openinference,
+    "mlflow": mlflow,
+    "sagemaker": sagemaker,
+    "vertex": vertex,
+    "azureml": azureml,
+    "watsonx": watsonx,
+    "oci": oci,
+    "eas": eas,
+}

@@ -11,10 +11,14 @@ from service.errors import DuplicateKey, InvalidJson, NumberOutOfRange, shorten
 ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, *, nan: bool = False) -> Any:
     """Parse a JSON document.
 
     A number that overflows a double becomes infinity, which no signature accepts.
+
+    Args:
+        body: The document in UTF-8.
+        nan: Whether NaN, which is not JSON but is what clients of Python's write for a missing value, is null.
 
     Raises:
         InvalidJson: If the body is not one JSON document in UTF-8.
@@ -26,7 +30,7 @@ def read_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidJson(f"byte {error.start} is not UTF-8; send the body in UTF-8") from error
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_null_nan if nan else _refuse_constant)
     except json.JSONDecodeError as error:
         raise InvalidJson(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
     except RecursionError as error:
@@ -46,6 +50,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise DuplicateKey(f"the key {shorten(twice)!r} stands twice in one object; send it once")
     return document
+
+
+def _null_nan(token: str) -> None:
+    if token != "NaN":
+        _refuse_constant(token)
 
 
 def _refuse_constant(token: str) -> Any:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from service.errors import (
-    Fault,
     InvalidDocument,
     InvalidHeader,
     InvalidInstances,
@@ -31,6 +30,7 @@ from service.errors import (
     shorten,
 )
 from service.protocols.guard import check_json
+from service.protocols.json_answer import error_text
 from service.protocols.json_body import read_json, write_json
 from service.signature import Dtype, Signature
 from service.table import (
@@ -57,8 +57,6 @@ IGNORED = {"binary_data_output", "content_type"}
 """Parameters of well-known clients that change nothing here."""
 SUFFIX = "_probabilities"
 MAX_ID_CHARACTERS = 256
-MAX_ERROR_CHARACTERS = 600
-"""In ASCII at most 8 KB."""
 LENGTH_BYTES = 4
 """Of the number before each element of a binary BYTES tensor."""
 
@@ -135,13 +133,7 @@ def encode_response(response: PredictResponse, content_type: str) -> bytes:
 
 def encode_error(error: ServiceError, request_id: str) -> bytes:
     """Write an error as `{"error": TEXT}`, which is all that the protocol has."""
-    text = "; ".join(map(_worded, error.faults)) or error.detail
-    return write_json({"error": f"{shorten(text, MAX_ERROR_CHARACTERS)} (request {request_id})"})
-
-
-def _worded(fault: Fault) -> str:
-    places = (f"row {fault.row}" if fault.row is not None else "", repr(fault.feature) if fault.feature else "")
-    return f"{', '.join(filter(None, places)) or 'the request'}: {fault.detail}"
+    return write_json({"error": error_text(error, request_id)})
 
 
 def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:

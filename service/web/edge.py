@@ -8,13 +8,26 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from service import errors
-from service.protocols import native, openinference
+from service.protocols import PROTOCOLS, Codec, native
 from service.web.exchange import HEADERS, Answer, Exchange, client_address
 from service.web.serving import serving
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
-UNLOGGED = {"probes", "openinference.live", "openinference.ready"}
-"""Blueprints and endpoints whose requests are not logged: balancers ask them every few seconds."""
+UNLOGGED = {"alive", "live", "ready", "warm", "healthy", "say_healthy", "ready_deployed"}
+"""Views whose requests are not logged: balancers ask them every few seconds."""
+WORDS = {
+    "/v2": PROTOCOLS["openinference"],
+    "/invocations": PROTOCOLS["sagemaker"],
+    "/ping": PROTOCOLS["sagemaker"],
+    "/execution-parameters": PROTOCOLS["sagemaker"],
+    "/version": PROTOCOLS["mlflow"],
+    "/v1/endpoints": PROTOCOLS["vertex"],
+    "/score": PROTOCOLS["azureml"],
+    "/swagger.json": PROTOCOLS["azureml"],
+    "/ml": PROTOCOLS["watsonx"],
+    "/api/predict": PROTOCOLS["eas"],
+} | {f"/protocols/{name}": codec for name, codec in PROTOCOLS.items()}
+"""In whose words everything at a path and below it is told; elsewhere in the native ones."""
 
 
 def init_app(app: Flask) -> None:
@@ -35,10 +48,14 @@ def exchange() -> Exchange:
     return current
 
 
+def codec_of(path: str) -> Codec:
+    """Return the protocol whose words are spoken at a path."""
+    return next((codec for start, codec in WORDS.items() if path == start or path.startswith(f"{start}/")), native)
+
+
 def _begin() -> None:
     path = request.environ.get("PATH_INFO", "")
-    codec = openinference if path == "/v2" or path.startswith("/v2/") else native
-    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""), codec)
+    g.exchange = Exchange(request.environ.get("HTTP_X_REQUEST_ID", ""), codec_of(path))
     if "//" in path:
         raise errors.NotFound("a path with // is not answered; GET / lists the routes")
     host = request.environ.get("HTTP_HOST")
@@ -55,7 +72,7 @@ def _finish(response: Response) -> Response:
     if request.method == "OPTIONS" and response.status_code == 200:
         response.status_code = 204
         del response.headers["Content-Type"]
-    if UNLOGGED.isdisjoint((request.blueprint, request.endpoint)):
+    if (request.endpoint or "").rpartition(".")[2] not in UNLOGGED:
         route = request.url_rule.rule.replace("<segment:", "<") if request.url_rule else "unmatched"
         forwarded_for = request.environ.get("HTTP_X_FORWARDED_FOR", "")
         client = client_address(forwarded_for, request.environ.get("REMOTE_ADDR") or "", serving().client_hops)

@@ -15,11 +15,13 @@ from typing import Any
 
 from service import errors, logs
 from service.predictor import Predictor
-from service.protocols import Codec, native
+from service.protocols import Codec, native, oci
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 PEER = re.compile(r"([0-9.]+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9A-Fa-f:.]+)")
 """An address as proxies write it, with a port or without."""
+OF_OCI = re.compile(rb'\s*\{\s*"data"\s*:')
+"""How a document of OCI's begins, and none of the native protocol."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -48,11 +50,16 @@ class Exchange:
     """
 
     def __init__(self, wanted: str, codec: Codec = native) -> None:
-        self._codec = codec
+        self.codec = codec
         self.began = time.perf_counter()
         self.request_id: str = wanted if REQUEST_ID.fullmatch(wanted) else f"{getrandbits(128):032x}"
         self.facts: dict[str, Any] = {}
         logs.REQUEST_ID.set(self.request_id)
+
+    def hear(self, body: bytes) -> None:
+        """Speak the protocol that a body on a path of several is written in."""
+        if OF_OCI.match(body):
+            self.codec = oci
 
     @staticmethod
     def end() -> None:
@@ -80,19 +87,21 @@ class Exchange:
             content_type: Its Content-Type header, "" if absent.
             parameters: The query string's parameters, and what headers say of the body where the codec wants it.
             max_rows: How many rows it may have.
-            accepted: The media type of the answer.
+            accepted: The media type of the answer; the protocol's own where it does not write that.
         """
+        if accepted not in self.codec.RESPONSE_TYPES:
+            accepted = self.codec.RESPONSE_TYPES[0]
         manifest = predictor.manifest
-        decoded = self._codec.decode_request(body, content_type, parameters, manifest.signature, max_rows)
+        decoded = self.codec.decode_request(body, content_type, parameters, manifest.signature, max_rows)
         self.facts["rows"] = decoded.table.n_rows
-        answer = self._codec.encode_response(predictor.predict(decoded), accepted)
+        answer = self.codec.encode_response(predictor.predict(decoded), accepted)
         return Answer(answer, accepted, headers={"Anyport-Model": manifest.label})
 
     def problem(self, error: errors.ServiceError) -> Answer:
         """Answer with an error, in the protocol's own words."""
         self.facts["problem"] = error.code
-        status = self._codec.STATUSES.get(error.status, error.status)
-        return Answer(self._codec.encode_error(error, self.request_id), self._codec.ERROR_TYPE, status)
+        status = self.codec.STATUSES.get(error.status, error.status)
+        return Answer(self.codec.encode_error(error, self.request_id), self.codec.ERROR_TYPE, status)
 
     def refuse(self, error: errors.ServiceError) -> Answer:
         """Answer an error of ours that was raised on the way."""
@@ -101,6 +110,8 @@ class Exchange:
         answer = self.problem(error)
         if error.status == errors.NotReady.status:
             answer.headers["Retry-After"] = "5"
+        if error.status == errors.Unauthorized.status:
+            answer.headers["WWW-Authenticate"] = "EAS"
         return answer
 
     def fail(self, error: Exception) -> Answer:

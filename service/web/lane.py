@@ -82,6 +82,8 @@ class Lane:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a plain prediction request here, and have Flask answer any other."""
+        path = environ.get("PATH_INFO", "")
+        environ["PATH_INFO"] = self._serving.detours.get(path, path)
         said = self.answer(environ, environ, environ.get("REMOTE_ADDR") or "")
         if said is None:
             return self.flask(environ, start_response)
@@ -96,7 +98,7 @@ class Lane:
             body: Its body, or the environ to read it from.
             peer: The address that it came from.
         """
-        plain = read_plain(head)
+        plain = None if head.get("PATH_INFO") in self._serving.detours else read_plain(head)
         catalogue = None if plain is None else self._serving.keeper.peek()
         if plain is None or catalogue is None:
             return None
@@ -115,6 +117,8 @@ class Lane:
             exchange.ask(predictor)
             if isinstance(body, dict):
                 body = read_body(body, self._serving.max_body_bytes, accept_gzip=False)
+            if plain.route == "/predict":
+                exchange.hear(body)
             max_rows = self._serving.rows_of(predictor.manifest.signature)
             return exchange.predict(predictor, body, plain.content_type, plain.parameters, max_rows, plain.accepted)
         except ServiceError as error:

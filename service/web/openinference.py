@@ -6,12 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from service.errors import UnknownParameter
 from service.protocols import openinference
 from service.protocols.json_body import write_json
-from service.web.body import read_body
-from service.web.edge import exchange, respond
-from service.web.predict import query
+from service.web.predict import answer
 from service.web.probes import not_ready, what_makes_it_wait, what_stands_in_the_way
 from service.web.serving import serving
 
@@ -62,16 +59,7 @@ def model(name: str, version: str | None = None) -> Response:
 def infer(name: str, version: str | None = None) -> Response:
     """Answer an inference request."""
     predictor = serving().catalogue().predictor(name, version)
-    exchange().ask(predictor)
-    body = read_body(request.environ, serving().max_body_bytes, accept_gzip=serving().accept_gzip)
-    length = request.headers.get(openinference.JSON_LENGTH)
-    said = query()
-    if openinference.JSON_LENGTH in said:
-        raise UnknownParameter(f"{openinference.JSON_LENGTH} is a header and no parameter of the query")
-    said |= {} if length is None else {openinference.JSON_LENGTH: length}
-    max_rows = serving().rows_of(predictor.manifest.signature)
-    [accepted] = openinference.RESPONSE_TYPES
-    return respond(exchange().predict(predictor, body, "", said, max_rows, accepted))
+    return answer(predictor, {openinference.JSON_LENGTH: request.headers.get(openinference.JSON_LENGTH)})
 
 
 def _json(document: dict[str, Any]) -> Response:

@@ -33,6 +33,12 @@ def ready() -> Response:
     return Response(write_json({"ready": True, "refused": refused, "stale": stale}), content_type="application/json")
 
 
+def healthy() -> Response:
+    """Answer whether this worker can predict, for platforms that look at the status alone."""
+    error = what_stands_in_the_way()
+    return not_ready(error) if error else Response(write_json({"ready": True}), content_type="application/json")
+
+
 def not_ready(error: ServiceError) -> Response:
     """Answer that this worker cannot predict now."""
     response = problem(error)

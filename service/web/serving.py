@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from flask import current_app
 
@@ -22,6 +23,12 @@ class Serving:
     accept_gzip: bool
     client_hops: int = 0
     """Which item of X-Forwarded-For, from the right, is the client; 0 if none is to be believed."""
+    deployed_model: str | None = None
+    """What the platform calls the model, where it says so."""
+    eas_token: str | None = None
+    """What requests to EAS's routes must carry, where EAS does not check it itself."""
+    detours: Mapping[str, str] = field(default_factory=dict)
+    """Paths that are answered as others are."""
     draining: bool = False
     """Whether this worker was told to end; set by the worker."""
 

@@ -33,7 +33,7 @@ from service.errors import (
     faults_error,
 )
 from service.manifest import read_manifest
-from service.protocols import native
+from service.protocols import json_answer, native
 from service.signature import Feature, Label, Output, Signature
 from service.table import PredictRequest, PredictResponse
 
@@ -165,7 +165,11 @@ def test_native_reads_both_shapes(document: dict[str, Any]) -> None:
     [
         ({}, MissingField, 'send rows as {"instances": [...]} or columns as {"inputs": {...}}'),
         ({"parameters": {}}, MissingField, "send rows"),
-        ({"rows": []}, UnknownField, "the field 'rows' is not known; known are inputs, instances, parameters"),
+        (
+            {"rows": []},
+            UnknownField,
+            "the field 'rows' is not known; known are dataRows, inputs, instances, parameters",
+        ),
         ({"Instances": [ROW]}, UnknownField, "the field 'Instances' is not known"),
         ({"instances": [ROW], "more": 1}, UnknownField, "the field 'more' is not known"),
         ({"instances": [ROW], "x" * 10_000: 1}, UnknownField, "the field '" + "x" * 59),
@@ -445,10 +449,12 @@ def answers(draw: st.DrawFn) -> PredictResponse:
 @given(answers())
 def test_native_answer_is_what_json_writes(answer: PredictResponse) -> None:
     """An answer of any kind is, byte for byte, what the standard library writes of the same document."""
-    arrays = [answer.predictions, *(answer.probabilities or ())]
-    plain = native._answer(answer, native._classes(answer.signature), *(array.tolist() for array in arrays))
-    expected = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_answer, "encode_ascii", lambda _: None)
+        expected = native.encode_response(answer, "application/json")
     assert native.encode_response(answer, "application/json") == expected
+    assert json.loads(expected)["predictions"] == answer.predictions.tolist()
+    assert json.dumps(json.loads(expected), separators=(",", ":")).encode() + b"\n" == expected
 
 
 @pytest.mark.parametrize(
@@ -464,8 +470,8 @@ def test_native_answer_is_what_json_writes(answer: PredictResponse) -> None:
 )
 def test_native_writes_usual_answers_at_once(answer: PredictResponse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels and numbers, with or without probabilities, never go through the standard library's encoder."""
-    answer.signature.once(native._written_classes)
-    monkeypatch.delattr(native, "write_json")
+    answer.signature.once(json_answer._written_classes)
+    monkeypatch.delattr(json_answer, "write_json")
     assert json.loads(native.encode_response(answer, "application/json"))["predictions"] == answer.predictions.tolist()
 
 

@@ -212,14 +212,14 @@ def exact_only() -> Iterator[None]:
 def counting() -> Iterator[list[bytes]]:
     """The bodies that the exact reader is asked for."""
     seen: list[bytes] = []
-    exact = native._document
+    exact = native.read_json
 
     def note(body: bytes) -> dict[str, Any]:
         seen.append(body)
         return exact(body)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "_document", note)
+        patch.setattr(native, "read_json", note)
         yield seen
 
 

@@ -1,0 +1,131 @@
+"""OCI Data Science model deployments: `data` in, `prediction` out.
+
+Bytes in, bytes out. `data` is rows or columns; with `data_type`, as oracle-ads sends it, also a pandas frame in JSON or
+a numpy array in base64. Source: oracle-samples/oci-data-science-ai-samples, oracle-ads 2.16.1
+`ads/model/serde/model_input.py`; errors as `code` and `message`, which oci 2.189.0 reads. Read 2026-11-23.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from service.errors import InvalidDocument, InvalidInstances, ServiceError, shorten
+from service.protocols.json_answer import Answered, error_text, write_answer
+from service.protocols.json_body import read_json, write_json
+from service.protocols.json_rows import (
+    check_object,
+    columns_table,
+    only_one,
+    read_counted,
+    rows_table,
+    switches,
+    wants_probabilities,
+)
+from service.protocols.media_types import JSON, likely_type
+from service.signature import Signature
+from service.table import PredictRequest, PredictResponse, check_size
+
+REQUEST_TYPES = (JSON,)
+RESPONSE_TYPES = (JSON,)
+ERROR_TYPE = JSON
+STATUSES = {422: 400}
+EXAMPLE = '{"data": [...]}'
+FRAME, ARRAY = "pandas.core.frame.DataFrame", "numpy.ndarray"
+CODES = {400: "InvalidParameter", 404: "NotFound", 413: "RequestEntityTooLarge", 503: "ServiceUnavailable"}
+"""OCI's names of statuses; it calls another of a client's faults an invalid parameter too."""
+
+
+def decode_request(
+    body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
+) -> PredictRequest:
+    """Read a prediction request.
+
+    Args:
+        body: The whole body.
+        content_type: The Content-Type header, "" if absent.
+        parameters: The query string's parameters.
+        signature: The signature of the model that is asked.
+        max_rows: How many rows one request may have.
+
+    Raises:
+        RequestError: With everything that is wrong with it.
+    """
+    likely_type(content_type, body, REQUEST_TYPES)
+    document = check_object(read_counted(body, signature, max_rows), ("data", "data_type", "parameters"), EXAMPLE)
+    sent = document[only_one(document, ("data",), f"rows as {EXAMPLE}")]
+    if isinstance(sent, str):
+        sent = _unpacked(sent, document.get("data_type"), signature, max_rows)
+    said = switches(document.get("parameters", {}))
+    read = columns_table if isinstance(sent, dict) else rows_table
+    return PredictRequest(read("data", sent, signature, max_rows), wants_probabilities(parameters, said, signature))
+
+
+def _unpacked(text: str, data_type: Any, signature: Signature, max_rows: int) -> Any:
+    """Return the rows or columns that oracle-ads has put into one text."""
+    said = data_type if isinstance(data_type, str) else ""
+    if FRAME in said:
+        columns = read_counted(text.encode("utf-8", "replace"), signature, max_rows)
+        if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):
+            raise InvalidDocument("`data` must be what DataFrame.to_json() writes: an object of columns")
+        return {name: list(column.values()) for name, column in columns.items()}
+    if ARRAY in said:
+        return _array(text, signature, max_rows)
+    raise InvalidDocument(
+        f"`data` is text and `data_type` {shorten(said)!r}; send lists, or a frame or an array as oracle-ads does"
+    )
+
+
+def _array(text: str, signature: Signature, max_rows: int) -> list[list[Any]]:
+    """Read the rows of an array of numbers, NaN a missing value; nothing is made of them before their size is sure."""
+    try:
+        stream = io.BytesIO(base64.b64decode(text, validate=True))
+        np.lib.format.read_magic(stream)
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInstances("`data` is no numpy array as numpy.save writes it, in base64") from error
+    data = stream.read()
+    width = len(signature.features)
+    if (
+        dtype.kind not in "biuf"
+        or len(shape) != 2
+        or shape[1] != width
+        or shape[0] * width * dtype.itemsize != len(data)
+    ):
+        raise InvalidInstances(f"`data` must be an array of numbers of shape [rows, {width}]")
+    check_size(shape[0], max_rows)
+    rows = np.frombuffer(data, dtype).reshape(shape, order="F" if by_column else "C").tolist()
+    return [[None if cell != cell else cell for cell in row] for row in rows]
+
+
+def encode_response(response: PredictResponse, content_type: str) -> bytes:
+    """Write a prediction response."""
+    return write_answer(response, _document)
+
+
+def _document(answered: Answered) -> dict[str, Any]:
+    shares = {"probabilities": answered.shares, "classes": answered.classes} if answered.shares is not None else {}
+    return {"prediction": answered.predictions} | shares
+
+
+def encode_error(error: ServiceError, request_id: str) -> bytes:
+    """Write an error as Oracle's clients read it."""
+    status = STATUSES.get(error.status, error.status)
+    code = CODES.get(status, "InvalidParameter" if status < 500 else "InternalServerError")
+    return write_json({"code": code, "message": error_text(error, request_id)})
+
+
+def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
+    """Write the request that a client sends for these rows."""
+    return write_json({"data": rows} | ({"parameters": {"probabilities": True}} if probabilities else {}))
+
+
+def decode_response(body: bytes) -> list[Any]:
+    """Read the predictions out of an answer, one item a row."""
+    predictions: list[Any] = read_json(body)["prediction"]
+    return predictions
