@@ -86,9 +86,9 @@ BODY_GROWTH = 16
 The worst of some fifty hostile bodies grew by 14.5, but for CSV of a thousand columns, which grew by 24.6
 (`python -m bench.decoders growth service`, 2026-11-23).
 """
-PROBES = tuple(
-    b"%s %s " % (method, path) for method in (b"GET", b"HEAD") for path in (b"/livez", b"/healthz", b"/readyz")
-)
+HEALTH = (b"/livez", b"/healthz", b"/readyz", b"/ping", b"/health", b"/v2/health/live", b"/v2/health/ready")
+PROBES = tuple(b"%s %s " % (method, path) for method in (b"GET", b"HEAD") for path in HEALTH)
+"""How the requests of balancers begin, which are answered even where every thread is busy."""
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

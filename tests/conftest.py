@@ -46,12 +46,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in list(os.environ):
-        if name.startswith("ANYPORT_") or name in (
-            "PORT",
-            "WEB_CONCURRENCY",
-            "AIP_HTTP_PORT",
-            "SAGEMAKER_BIND_TO_PORT",
-        ):
+        if name.startswith(("ANYPORT_", "AIP_", "MODEL_DEPLOY")) or name in PLATFORM_VARIABLES:
             monkeypatch.delenv(name)
 
 

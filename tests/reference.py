@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import get_args
 
 import click
+from pydantic_core import PydanticUndefined
 
 from bench.table import read
 from service.commands import make_commands
@@ -17,6 +18,8 @@ from service.settings import Settings, variables
 from tests.conftest import ROOT
 
 README = ROOT / "README.md"
+NONE = (None, (), PydanticUndefined)
+"""Defaults that say nothing; the meaning tells those that are computed."""
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -34,9 +37,7 @@ def settings() -> str:
     lines = ["| variable | default | what it decides |", "|---|---|---|"]
     for field, facts in Settings.model_fields.items():
         names = ", ".join(f"`{name}`" for name in variables(field))
-        default = (
-            "`models/`" if field == "models_dir" else f"`{facts.default}`" if facts.default not in (None, ()) else ""
-        )
+        default = "`models/`" if field == "models_dir" else f"`{facts.default}`" if facts.default not in NONE else ""
         choices = " or ".join(f"`{choice}`" for choice in get_args(facts.annotation) if isinstance(choice, str))
         meaning = " ".join((facts.description or "").split()) + (f" {choices}." if choices else "")
         lines.append(f"| {names} | {default} | {meaning} |")

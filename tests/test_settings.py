@@ -10,7 +10,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from service.errors import SettingsError
-from service.settings import COMPUTE_THREADS, PREFIX, Settings, limit_compute_threads, read_settings, variables
+from service.settings import (
+    COMPUTE_THREADS,
+    OWN_VARIABLES,
+    PREFIX,
+    Settings,
+    limit_compute_threads,
+    read_settings,
+    variables,
+)
 
 READ = [
     ("ANYPORT_MODELS_DIR", "/srv/models", "models_dir", Path("/srv/models")),
@@ -36,6 +44,13 @@ READ = [
     ("AIP_HTTP_PORT", "8081", "port", 8081),
     ("SAGEMAKER_BIND_TO_PORT", "8082", "port", 8082),
     ("PORT", "8083", "port", 8083),
+    ("ANYPORT_PROTOCOL", "eas", "protocol", "eas"),
+    ("AIP_PREDICT_ROUTE", "/predict", "predict_route", "/predict"),
+    ("MODEL_DEPLOY_PREDICT_ENDPOINT", "/v2/models/it/infer", "predict_route", "/v2/models/it/infer"),
+    ("AIP_HEALTH_ROUTE", "/v1/endpoints/1", "health_route", "/v1/endpoints/1"),
+    ("MODEL_DEPLOY_HEALTH_ENDPOINT", "/", "health_route", "/"),
+    ("AIP_DEPLOYED_MODEL_ID", "77", "deployed_model", "77"),
+    ("ANYPORT_EAS_TOKEN", "t", "eas_token", SecretStr("t")),
     ("WEB_CONCURRENCY", "3", "web_concurrency", 3),
     ("WEB_CONCURRENCY_SET_BY", "someone", "web_concurrency_set_by", "someone"),
     ("ANYPORT_CACHE_DIR", "/srv/cache", "cache_dir", Path("/srv/cache")),
@@ -63,6 +78,11 @@ MISTYPED = [
     ("AIP_HTTP_PORT", "http"),
     ("SAGEMAKER_BIND_TO_PORT", "0"),
     ("PORT", "65536"),
+    ("ANYPORT_PROTOCOL", "watson"),
+    ("AIP_PREDICT_ROUTE", "predict"),
+    ("MODEL_DEPLOY_PREDICT_ENDPOINT", "/a b"),
+    ("AIP_HEALTH_ROUTE", "health"),
+    ("MODEL_DEPLOY_HEALTH_ENDPOINT", "/\n"),
     ("WEB_CONCURRENCY", "auto"),
 ]
 
@@ -70,7 +90,7 @@ MISTYPED = [
 @pytest.fixture(autouse=True)
 def _without_platform_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a platform may have set out of these tests."""
-    for variable, _, _, _ in READ:
+    for variable in [*(variable for variable, *_ in READ), *OWN_VARIABLES.values()]:
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -83,11 +103,24 @@ def refusal() -> str:
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), READ)
 def test_setting_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any) -> None:
-    """Each variable sets its field and changes no other."""
+    """Each variable sets its field and changes no other, but that one of a platform's own tells its protocol."""
     default = read_settings().model_dump()
     monkeypatch.setenv(variable, text)
     assert getattr(read_settings(), field) == value
-    assert {name for name, found in read_settings().model_dump().items() if found != default[name]} <= {field}
+    assert {name for name, found in read_settings().model_dump().items() if found != default[name]} <= {
+        field,
+        *(["protocol"] if variable in OWN_VARIABLES.values() else []),
+    }
+
+
+@pytest.mark.parametrize(("protocol", "variable"), OWN_VARIABLES.items())
+def test_platform_tells_its_protocol(monkeypatch: pytest.MonkeyPatch, protocol: str, variable: str) -> None:
+    """A variable that only one platform sets makes the shared paths speak its protocol, unless the operator chose."""
+    assert read_settings().protocol == "native"
+    monkeypatch.setenv(variable, "/predict")
+    assert read_settings().protocol == protocol
+    monkeypatch.setenv("ANYPORT_PROTOCOL", "native")
+    assert read_settings().protocol == "native"
 
 
 def test_every_setting_is_tested() -> None:
@@ -265,5 +298,7 @@ def test_prefix_is_on_every_variable_of_ours() -> None:
     ours = {name for field in Settings.model_fields for name in variables(field) if name.startswith(PREFIX)}
     assert {variable for variable, *_ in READ} - ours == {
         *("GAE_MEMORY_MB", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"),
+        *("AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE", "AIP_DEPLOYED_MODEL_ID"),
+        *("MODEL_DEPLOY_PREDICT_ENDPOINT", "MODEL_DEPLOY_HEALTH_ENDPOINT"),
         *("WEB_CONCURRENCY", "WEB_CONCURRENCY_SET_BY", "WEBSITES_CONTAINER_STOP_TIME_LIMIT"),
     }

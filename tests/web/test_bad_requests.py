@@ -55,8 +55,8 @@ def check_problem(status: int, headers: Any, document: Any, bad: Bad) -> None:
 
 def test_every_request_error_is_provoked() -> None:
     """The list of bad requests provokes every problem type that a client can cause by a request alone."""
-    elsewhere = {"invalid-request", "invalid-content-encoding", "invalid-arrow", "request-timeout"}
-    """The first is only a base class and Flask's own refusals; the others need a setting, pyarrow, a slow client."""
+    elsewhere = {"invalid-request", "invalid-content-encoding", "invalid-arrow", "request-timeout", "unauthorized"}
+    """The first is only a base class and Flask's own refusals; others need a setting, pyarrow, time, a token."""
     codes = {error.code for error in errors.every_error() if issubclass(error, errors.RequestError)}
     assert codes - elsewhere == {bad.problem for bad in BAD_REQUESTS}
 

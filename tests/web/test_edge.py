@@ -16,6 +16,7 @@ from werkzeug.wrappers import Response
 
 from service.errors import every_error
 from service.logs import JsonFormatter
+from service.protocols import PROTOCOLS
 from tests.conftest import PENGUIN
 
 SECRET = "the password is hunter2"
@@ -36,8 +37,32 @@ GET_PATHS = {
     "/v2/models/<segment:name>/versions/<segment:version>": "/v2/models/penguins/versions/1",
     "/v2/models/<segment:name>/ready": "/v2/models/penguins/ready",
     "/v2/models/<segment:name>/versions/<segment:version>/ready": "/v2/models/penguins/versions/1/ready",
+    "/ping": "/ping",
+    "/health": "/health",
+    "/version": "/version",
+    "/execution-parameters": "/execution-parameters",
+    "/swagger.json": "/swagger.json",
+    "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>": "/v1/endpoints/1/deployedModels/2",
+    "/ml/v4/deployments/<segment:name>": "/ml/v4/deployments/penguins?version=2026-11-23",
 }
-"""A path for every rule that answers GET."""
+"""A path for every rule at the root that answers GET."""
+MOUNTED = {
+    "native": (),
+    "openinference": [rule for rule in GET_PATHS if rule.startswith("/v2")],
+    "mlflow": ["/ping", "/health", "/version"],
+    "sagemaker": ["/ping", "/execution-parameters"],
+    "vertex": ["/health", "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"],
+    "azureml": ["/", "/swagger.json"],
+    "watsonx": ["/ml/v4/deployments/<segment:name>"],
+    "oci": ["/health"],
+    "eas": ["/"],
+}
+"""The same for the rules of each protocol below `/protocols/<name>`."""
+GET_PATHS |= {
+    f"/protocols/{name}{rule}": f"/protocols/{name}{GET_PATHS[rule]}" for name in MOUNTED for rule in MOUNTED[name]
+}
+TEXTS = {"/version": "3.17.2", "/protocols/mlflow/version": "3.17.2", "/protocols/azureml/": "Healthy"}
+"""What answers GET with a text that its clients want."""
 POST_PATHS = ["/predict", "/v1/models/penguins:predict", "/v1/models/penguins/versions/1:predict"]
 BODY = json.dumps({"instances": [PENGUIN]}).encode()
 JSON = {"Content-Type": "application/json"}
@@ -142,12 +167,16 @@ def test_every_get_route_is_tested(app: Flask) -> None:
     """The table above has a path for every rule that answers GET."""
     rules = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ())}
     assert rules - {"/raises"} == GET_PATHS.keys()
+    assert MOUNTED.keys() == PROTOCOLS.keys()
 
 
 @pytest.mark.parametrize("path", GET_PATHS.values())
 def test_get_answers_json(client: FlaskClient, path: str) -> None:
-    """Every GET route answers one JSON object."""
+    """Every GET route answers one JSON object, but those whose clients want a text."""
     answer = client.get(path)
+    if path in TEXTS:
+        assert (answer.status_code, answer.text) == (200, TEXTS[path])
+        return
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert isinstance(answer.json, dict)
 
@@ -162,7 +191,8 @@ def test_head_answers_as_get_without_a_body(client: FlaskClient, path: str) -> N
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [(path, {"GET", "HEAD", "OPTIONS"}) for path in GET_PATHS.values()]
+    [("/protocols/eas/", {"GET", "HEAD", "POST", "OPTIONS"})]
+    + [(path, {"GET", "HEAD", "OPTIONS"}) for path in GET_PATHS.values() if path != "/protocols/eas/"]
     + [(p, {"POST", "OPTIONS"}) for p in POST_PATHS],
 )
 def test_options_tells_the_methods(client: FlaskClient, path: str, allowed: set[str]) -> None:
