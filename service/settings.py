@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 PREFIX = "ANYPORT_"
 DEFAULT_PORT = 8000
 """Where the service listens when no platform gives a port; Elastic Beanstalk and Azure expect it there too."""
+OWN_MODELS = Path(__file__).resolve().parent.parent / "models"
+MOUNTS = (Path("/opt/ml/model"), Path("/opt/ds/model/deployed_model"), Path("/eas/workspace/model"))
+"""Where SageMaker, OCI Data Science and Alibaba EAS put the artefact that they were given."""
+MOST_WRAPPERS = 3
 ROUTE = r"^/[!-~]*$"
 OWN_VARIABLES = {"vertex": "AIP_PREDICT_ROUTE", "oci": "MODEL_DEPLOYMENT_OCID"}
 """Which platforms tell themselves by a variable that they alone set."""
@@ -28,8 +32,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    models_dir: Path = Path(__file__).resolve().parent.parent / "models"
-    """Folder of the model packages."""
+    models_dir: Path = Field(
+        default_factory=lambda: next(filter(_holds_packages, map(_unwrapped, MOUNTS)), OWN_MODELS),
+        validation_alias=AliasChoices("ANYPORT_MODELS_DIR", "AZUREML_MODEL_DIR"),
+    )
+    """Folder of the model packages, or one that holds that folder alone. By default where SageMaker, OCI and EAS mount
+    what they were given, if packages are there, else `models/`."""
 
     serve: Literal["all", "active"] = "all"
     """Which versions of each model are loaded: all of them, or only the active one."""
@@ -136,6 +144,11 @@ class Settings(BaseModel):
     verify_key: SecretStr | None = None
     """The key that `flask verify` sends as a bearer token."""
 
+    @field_validator("models_dir")
+    @classmethod
+    def _unwrap(cls, value: Path) -> Path:
+        return _unwrapped(value)
+
     @field_validator("skops_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -193,6 +206,21 @@ def limit_compute_threads() -> None:
     """
     for name in COMPUTE_THREADS:
         os.environ.setdefault(name, "1")
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder of the packages: this one, or a lone one in it, for an archive of a folder adds a level."""
+    found = folder
+    for _ in range(MOST_WRAPPERS):
+        inner = [path for path in found.glob("[!.]*") if path.is_dir()]
+        if _holds_packages(found) or len(inner) != 1:
+            break
+        found = inner[0]
+    return found if _holds_packages(found) else folder
+
+
+def _holds_packages(folder: Path) -> bool:
+    return any(folder.glob("*/*/manifest.json"))
 
 
 def _whose_platform() -> Any:

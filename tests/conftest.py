@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis_settings.register_profile("long", max_examples=20_000, deadline=None)  # pytest --hypothesis-profile=long
 PLATFORM_VARIABLES = {
     "AIP_HTTP_PORT",
+    "AZUREML_MODEL_DIR",
     "GAE_MEMORY_MB",
     "PORT",
     "SAGEMAKER_BIND_TO_PORT",

@@ -10,10 +10,12 @@ import click
 from pydantic_core import PydanticUndefined
 
 from bench.table import read
+from service import create_app
 from service.commands import make_commands
 from service.errors import PackageError, PackingError, PlatformError, SettingsError, every_error
 from service.platforms.facts import platforms
 from service.platforms.story import comparison
+from service.protocols import PROTOCOLS
 from service.settings import Settings, variables
 from tests.conftest import ROOT
 
@@ -103,8 +105,29 @@ def deployment() -> str:
     return "```sh\n" + "\n\n".join(blocks) + "\n```"
 
 
+def protocols() -> str:
+    """Every protocol: what it is, its paths, and what it reads and writes; from its module and the app's routes."""
+    rules = [
+        (rule.rule.replace("<segment:", "{").replace(">", "}"), rule.methods or set())
+        for rule in create_app().url_map.iter_rules()
+    ]
+    lines = ["| protocol | paths below `/protocols/<protocol>` | reads | writes |", "|---|---|---|---|"]
+    for name, codec in PROTOCOLS.items():
+        prefix = f"/protocols/{name}"
+        paths = [
+            f"{method} `{path.removeprefix(prefix)}`"
+            for path, methods in sorted(rules)
+            if path.startswith(f"{prefix}/")
+            for method in sorted(methods & {"GET", "POST"})
+        ]
+        types = [", ".join(f"`{each}`" for each in kinds) for kinds in (codec.REQUEST_TYPES, codec.RESPONSE_TYPES)]
+        lines.append(f"| `{name}` | {', '.join(paths)} | {' | '.join(types)} |")
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "problems": problems,
+    "protocols": protocols,
     "settings": settings,
     "commands": commands,
     "speed": speed,

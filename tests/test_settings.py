@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from service import settings
 from service.errors import SettingsError
 from service.settings import (
     COMPUTE_THREADS,
@@ -22,6 +23,7 @@ from service.settings import (
 
 READ = [
     ("ANYPORT_MODELS_DIR", "/srv/models", "models_dir", Path("/srv/models")),
+    ("AZUREML_MODEL_DIR", "/var/models", "models_dir", Path("/var/models")),
     ("ANYPORT_SERVE", "active", "serve", "active"),
     ("ANYPORT_MAX_BODY_BYTES", "2048", "max_body_bytes", 2048),
     ("ANYPORT_MAX_ROWS", "7", "max_rows", 7),
@@ -126,6 +128,31 @@ def test_platform_tells_its_protocol(monkeypatch: pytest.MonkeyPatch, protocol: 
 def test_every_setting_is_tested() -> None:
     """The table above holds every variable of every field, in the order of their strength."""
     assert [variable for variable, *_ in READ] == [name for field in Settings.model_fields for name in variables(field)]
+
+
+@pytest.mark.parametrize("wrappers", [(), ("model",), ("archive", "models")])
+def test_artefact_is_found_where_it_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrappers: tuple[str, ...]
+) -> None:
+    """Packages that a cloud has mounted are served, also where its archive added folders around them."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setattr(settings, "MOUNTS", (first, second))
+    assert read_settings().models_dir == settings.OWN_MODELS
+    first.mkdir()
+    package = second.joinpath(*wrappers, "penguins", "1")
+    package.mkdir(parents=True)
+    assert read_settings().models_dir == settings.OWN_MODELS
+    (package / "manifest.json").touch()
+    assert read_settings().models_dir == second.joinpath(*wrappers)
+    monkeypatch.setenv("AZUREML_MODEL_DIR", str(second))
+    assert read_settings().models_dir == second.joinpath(*wrappers)
+
+
+def test_folder_without_packages_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder that holds no package yet is where packages will come, whatever else is in it."""
+    (tmp_path / "models" / "penguins" / "half-made").mkdir(parents=True)
+    monkeypatch.setenv("ANYPORT_MODELS_DIR", str(tmp_path / "models"))
+    assert read_settings().models_dir == tmp_path / "models"
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -297,7 +324,7 @@ def test_prefix_is_on_every_variable_of_ours() -> None:
     """A variable is ours by its prefix, or one of those that the platforms set."""
     ours = {name for field in Settings.model_fields for name in variables(field) if name.startswith(PREFIX)}
     assert {variable for variable, *_ in READ} - ours == {
-        *("GAE_MEMORY_MB", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"),
+        *("AZUREML_MODEL_DIR", "GAE_MEMORY_MB", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"),
         *("AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE", "AIP_DEPLOYED_MODEL_ID"),
         *("MODEL_DEPLOY_PREDICT_ENDPOINT", "MODEL_DEPLOY_HEALTH_ENDPOINT"),
         *("WEB_CONCURRENCY", "WEB_CONCURRENCY_SET_BY", "WEBSITES_CONTAINER_STOP_TIME_LIMIT"),

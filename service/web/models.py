@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from service.catalogue import Catalogue
 from service.errors import NotFound, ServiceError, UnknownModel, every_error, shorten
 from service.predictor import Predictor
+from service.protocols import PROTOCOLS
 from service.protocols.json_body import write_json
 from service.signature import row_schema
 from service.web.serving import serving
@@ -29,12 +30,14 @@ def discover() -> Response:
                 "predict_by_name": "POST /v1/models/{name}:predict",
                 "predict_by_version": "POST /v1/models/{name}/versions/{version}:predict",
                 "openinference": "POST /v2/models/{name}/infer",
+                "dialects": "/protocols/{protocol}/...",
                 "models": "GET /v1/models",
                 "model": "GET /v1/models/{name}",
                 "alive": "GET /livez",
                 "ready": "GET /readyz",
                 "problem": "GET /problems/{type}",
             },
+            "protocols": list(PROTOCOLS),
         }
     )
 
