@@ -157,7 +157,7 @@ def test_bad_rows_are_refused_alike(
     """What the signature refuses is told in the dialect's words, as a fault of the client."""
     answer = served.post(protocol, PROTOCOLS[protocol].encode_request([change(row) for row in served.rows]))
     if protocol == "openinference" and served.model == "text" and said == "is missing":
-        said = "expected text"  # a single tensor is the rows of a model with one feature, whatever its name
+        said = "whole rows"  # which a tensor of no feature's name might be, where there is one feature
     assert answer.status_code == (422 if protocol == "native" else 400)
     assert answer.content_type == PROTOCOLS[protocol].ERROR_TYPE
     assert said in answer.text and answer.headers["X-Request-ID"] in SAID[protocol](answer.json)
