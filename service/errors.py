@@ -58,8 +58,9 @@ class Fault:
     feature: str | None = None
 
     def told(self) -> str:
-        """Tell it in one line: where, and what."""
-        places = (f"row {self.row}" if self.row is not None else "", repr(self.feature) if self.feature else "")
+        """Tell it in one line: where, unless the detail names it, and what."""
+        feature = repr(self.feature) if self.feature else ""
+        places = (f"row {self.row}" if self.row is not None else "", "" if feature in self.detail else feature)
         return f"{', '.join(filter(None, places)) or 'the request'}: {self.detail}"
 
 

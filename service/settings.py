@@ -21,6 +21,7 @@ OWN_MODELS = Path(__file__).resolve().parent.parent / "models"
 MOUNTS = (Path("/opt/ml/model"), Path("/opt/ds/model/deployed_model"), Path("/eas/workspace/model"))
 """Where SageMaker, OCI Data Science and Alibaba EAS put the artefact that they were given."""
 MOST_WRAPPERS = 3
+BATCH_ROWS = 1_000_000
 ROUTE = r"^/[!-~]*$"
 OWN_VARIABLES = {"vertex": "AIP_PREDICT_ROUTE", "oci": "MODEL_DEPLOYMENT_OCID"}
 """Which platforms tell themselves by a variable that they alone set."""
@@ -45,8 +46,11 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, le=2**30)
     """Largest request body in bytes, also after decompression."""
 
-    max_rows: int = Field(default=10_000, ge=1, le=10_000_000)
-    """Largest number of rows in one request."""
+    max_rows: int = Field(
+        default_factory=lambda: BATCH_ROWS if os.environ.get("SAGEMAKER_BATCH") else 10_000, ge=1, le=10_000_000
+    )
+    """Largest number of rows in one request. By default 10,000; in a batch transform of SageMaker 1,000,000, because it
+    fills whole bodies with rows."""
 
     max_cells: int = Field(default=1_000_000, ge=1, le=1_000_000_000)
     """Largest number of values in one request: of a model with many features it takes fewer rows."""

@@ -115,6 +115,14 @@ def test_setting_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text: s
     }
 
 
+def test_batch_transform_has_more_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SageMaker's batch transform fills bodies with rows, and their limit there is what a body can hold."""
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    assert read_settings().max_rows == 1_000_000
+    monkeypatch.setenv("ANYPORT_MAX_ROWS", "5")
+    assert read_settings().max_rows == 5
+
+
 @pytest.mark.parametrize(("protocol", "variable"), OWN_VARIABLES.items())
 def test_platform_tells_its_protocol(monkeypatch: pytest.MonkeyPatch, protocol: str, variable: str) -> None:
     """A variable that only one platform sets makes the shared paths speak its protocol, unless the operator chose."""

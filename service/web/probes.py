@@ -34,9 +34,12 @@ def ready() -> Response:
 
 
 def healthy() -> Response:
-    """Answer whether this worker can predict, for platforms that look at the status alone."""
+    """Answer whether this worker can predict, for platforms that look at the status alone.
+
+    There is no Retry-After: AWS's own client would wait for it, many times over, while it waits for the container.
+    """
     error = what_stands_in_the_way()
-    return not_ready(error) if error else Response(write_json({"ready": True}), content_type="application/json")
+    return problem(error) if error else Response(write_json({"ready": True}), content_type="application/json")
 
 
 def not_ready(error: ServiceError) -> Response:

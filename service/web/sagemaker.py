@@ -36,8 +36,11 @@ def invocations() -> Response:
 
 @bp.get("/execution-parameters")
 def execution_parameters() -> Response:
-    """Tell batch transform how much to send at once: what a body may have here, on every processor."""
+    """Tell batch transform how much to send at once: what a body may have here, on every processor.
+
+    Its strategy is left to it: AWS's local mode does not know the names that AWS's pages give for this answer.
+    """
     payload_mb = max(1, min(serving().max_body_bytes // 2**20, MOST_PAYLOAD_MB))
     at_once = max(1, min(int(cpu_limit()), MOST_PAYLOAD_MB // payload_mb))
-    told = {"MaxConcurrentTransforms": at_once, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": payload_mb}
+    told = {"MaxConcurrentTransforms": at_once, "MaxPayloadInMB": payload_mb}
     return Response(write_json(told), content_type="application/json")

@@ -117,7 +117,7 @@ def test_custom_attributes_come_back(client: FlaskClient) -> None:
 def test_execution_parameters_fit_the_limits(make_app: Callable[..., Flask]) -> None:
     """Batch transform is told no more than a body may have here, nor than AWS allows at once."""
     told = make_app(max_body_bytes=6 * 2**20).test_client().get("/execution-parameters").json
-    assert told["MaxPayloadInMB"] == 6 and told["BatchStrategy"] == "MULTI_RECORD"
+    assert told["MaxPayloadInMB"] == 6 and told["MaxConcurrentTransforms"] >= 1
     told = make_app(max_body_bytes=2**30).test_client().get("/execution-parameters").json
     assert (told["MaxPayloadInMB"], told["MaxConcurrentTransforms"]) == (100, 1)
 
@@ -394,7 +394,7 @@ def test_health_is_503_until_ready(path: str, app: Flask) -> None:
     assert app.test_client().get(path).json == {"ready": True}
     app.extensions["anyport"].draining = True
     answer = app.test_client().get(path)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.status_code == 503 and "Retry-After" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health", "/protocols/azureml/", "/protocols/openinference/v2/health/live"])
