@@ -172,7 +172,7 @@ def test_client_raises_what_the_container_refuses(server: Server, tmp_path: Path
     calls: dict[str, tuple[dict[str, str], int, str]] = {
         "text": ({"Body": CELLS.replace("39.1", "long"), "ContentType": CSV}, 400, "row 0, 'bill_length_mm'"),
         "short": ({"Body": CELLS + "\n1,2", "ContentType": CSV}, 400, "row 3 has 2 cells and there are 6 columns"),
-        "null": ({"Body": LINES.replace('"Torgersen"', "null"), "ContentType": JSON_LINES}, 400, "row 0, 'island'"),
+        "null": ({"Body": LINES.replace('"Torgersen"', "null"), "ContentType": JSON_LINES}, 400, "row 0: 'island'"),
         "no JSON": ({"Body": LINES + "\n[1", "ContentType": JSON_LINES}, 400, "line 4 is not JSON"),
         "missing": ({"Body": '{"instances": [{"sex": "male"}]}', "ContentType": JSON}, 400, "is missing"),
         "field": ({"Body": '{"rows": []}', "ContentType": JSON}, 400, "'rows' is not known"),
