@@ -76,7 +76,9 @@ def columns_table(field: str, columns: Any, signature: Signature, max_rows: int)
     """Build a table of a field's columns, each a list of values under its feature's name."""
     if not isinstance(columns, dict):
         raise InvalidInstances(f"`{field}` must be an object with one list of values for each feature")
-    check_size(max((len(v) for v in columns.values() if isinstance(v, list)), default=0), max_rows)
+    lengths = [len(values) for values in columns.values() if isinstance(values, list)]
+    if lengths or not columns:
+        check_size(max(lengths, default=0), max_rows)
     return table_from_columns(signature, columns)
 
 
@@ -93,7 +95,7 @@ def split_table(field: str, names: Any, rows: Any, signature: Signature, max_row
     if not isinstance(rows, list):
         raise InvalidInstances(f"{field} must have a list with one list a row")
     check_size(len(rows), max_rows)
-    if names is None:
+    if names is None or names == list(range(len(signature.features))):  # a frame without names numbers its columns
         return table_from_rows(signature, rows)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidDocument(f"{field} must have a list of the columns' names")

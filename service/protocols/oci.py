@@ -61,6 +61,8 @@ def decode_request(
     sent = document[only_one(document, ("data",), f"rows as {EXAMPLE}")]
     if isinstance(sent, str):
         sent = _unpacked(sent, document.get("data_type"), signature, max_rows)
+    elif isinstance(sent, dict) and sent and all(isinstance(column, dict) for column in sent.values()):
+        sent = _columns(sent)
     said = switches(document.get("parameters", {}))
     read = columns_table if isinstance(sent, dict) else rows_table
     return PredictRequest(read("data", sent, signature, max_rows), wants_probabilities(parameters, said, signature))
@@ -70,15 +72,23 @@ def _unpacked(text: str, data_type: Any, signature: Signature, max_rows: int) ->
     """Return the rows or columns that oracle-ads has put into one text."""
     said = data_type if isinstance(data_type, str) else ""
     if FRAME in said:
-        columns = read_counted(text.encode("utf-8", "replace"), signature, max_rows)
-        if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):
-            raise InvalidDocument("`data` must be what DataFrame.to_json() writes: an object of columns")
-        return {name: list(column.values()) for name, column in columns.items()}
+        return _columns(read_counted(text.encode("utf-8", "replace"), signature, max_rows))
     if ARRAY in said:
         return _array(text, signature, max_rows)
     raise InvalidDocument(
         f"`data` is text and `data_type` {shorten(said)!r}; send lists, or a frame or an array as oracle-ads does"
     )
+
+
+def _columns(frame: Any) -> dict[str, list[Any]]:
+    """Return the columns of a frame that has each cell under its row's label, in the order of the first column."""
+    columns = list(frame.values()) if isinstance(frame, dict) else []
+    if not columns or not all(isinstance(column, dict) for column in columns):
+        raise InvalidDocument("`data` must be what DataFrame.to_json() writes: an object of columns")
+    labels = list(columns[0])
+    if any(column.keys() != columns[0].keys() for column in columns):
+        raise InvalidDocument("the columns of `data` have other rows than the first one")
+    return {name: [column[label] for label in labels] for name, column in frame.items()}
 
 
 def _array(text: str, signature: Signature, max_rows: int) -> list[list[Any]]:

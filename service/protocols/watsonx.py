@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from service.errors import InvalidDocument, ServiceError, UnknownParameter, shorten
+from service.errors import InvalidDocument, RequestError, ServiceError, UnknownParameter, shorten
 from service.protocols.json_answer import Answered, error_text, write_answer
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import as_split, check_object, only_one, read_counted, split_table
@@ -57,7 +58,8 @@ def decode_request(
         raise InvalidDocument(f"`input_data` must be a list of 1 to {MOST_BLOCKS} blocks of `fields` and `values`")
     if document.get("scoring_parameters"):
         raise UnknownParameter("this model takes no `scoring_parameters`; leave them out")
-    tables = [_block_table(block, signature, max_rows) for block in blocks]
+    places = [f"block {index}: " if len(blocks) > 1 else "" for index in range(len(blocks))]
+    tables = [_block_table(*each, signature, max_rows) for each in zip(places, blocks, strict=True)]
     check_size(sum(table.n_rows for table in tables), max_rows)
     return PredictRequest(_joined(tables), signature.has_probabilities, tuple(table.n_rows for table in tables))
 
@@ -73,9 +75,13 @@ def check_version(parameters: Mapping[str, str]) -> None:
         raise UnknownParameter(f"the query's `version` is {shorten(version)!r} and must be a date, ?version=2026-11-23")
 
 
-def _block_table(block: Any, signature: Signature, max_rows: int) -> Table:
-    check_object(block, ("fields", "values", "id"), '{"fields": [...], "values": [...]}')
-    return split_table("a block of `input_data`", block.get("fields"), block.get("values"), signature, max_rows)
+def _block_table(where: str, block: Any, signature: Signature, max_rows: int) -> Table:
+    try:
+        check_object(block, ("fields", "values", "id"), '{"fields": [...], "values": [...]}')
+        return split_table("`input_data`", block.get("fields"), block.get("values"), signature, max_rows)
+    except RequestError as error:
+        faults = [replace(fault, detail=where + fault.detail) for fault in error.faults]
+        raise type(error)(where + error.detail, faults=faults) from error
 
 
 def _joined(tables: list[Table]) -> Table:

@@ -37,7 +37,6 @@ def predict_default() -> Response:
 def answer(
     predictor: Predictor,
     headers: Mapping[str, str | None] | None = None,
-    leave_out: tuple[str, ...] = (),
     check: Callable[[bytes], Any] | None = None,
 ) -> Response:
     """Answer a prediction request in the words of the path's protocol.
@@ -45,7 +44,6 @@ def answer(
     Args:
         predictor: The model that is asked.
         headers: What the protocol wants to know beside the query, by the names under which the codec takes it.
-        leave_out: Parameters of the query that the route has looked at itself.
         check: Looks at the body before it is decoded.
 
     Raises:
@@ -53,7 +51,7 @@ def answer(
     """
     exchange().ask(predictor)
     accepted = _accepted()
-    said = {name: value for name, value in query().items() if name not in leave_out}
+    said = query()
     for name, value in (headers or {}).items():
         if name in said:
             raise UnknownParameter(f"{name} is a header and no parameter of the query")

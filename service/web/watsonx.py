@@ -16,7 +16,7 @@ bp = Blueprint("watsonx", __name__)
 def score(name: str) -> Response:
     """Answer a scoring request."""
     watsonx.check_version(query())
-    return answer(serving().catalogue().predictor(name, None), leave_out=watsonx.CONTEXT)
+    return answer(serving().catalogue().predictor(name, None))
 
 
 @bp.get("/ml/v4/deployments/<segment:name>")

@@ -1,4 +1,4 @@
-"""MLflow's own scoring server beside ours, with the same model: the same statuses and numbers, or a known difference."""
+"""MLflow's own scoring server beside ours, with the same model: the same answers, or a difference that is named."""
 
 from __future__ import annotations
 
@@ -154,8 +154,8 @@ DIFFERENCES: dict[str, tuple[int, int, str]] = {
     "extra field": (400, 200, "MLflow passes over it; a misspelt `params` would be passed over too"),
     "other parameter of the type": (200, 415, "a parameter that changes nothing is no fault"),
 }
-"""By kind of request: our status, MLflow's, and why ours is another. One more shows in no status: of a missing text MLflow
-makes the text `None`, which the model does not know; ours is missing, as it was when the model was made."""
+"""By kind of request: our status, MLflow's, and why ours is another. One more shows in no status: of a missing text
+MLflow makes the text `None`, which the model does not know; ours is missing, as it was when the model was made."""
 
 
 @pytest.fixture(scope="module")

@@ -291,6 +291,7 @@ def test_watsonx_answers_each_block(client: FlaskClient) -> None:
         ("?version=2026-11-23", {"input_data": [{"values": LISTS[0]}] * 101}, 400, "1 to 100"),
         ("?version=2026-11-23", {"input_data": [{"values": LISTS, "x": 1}]}, 400, "'x'"),
         ("?version=2026-11-23", {"input_data": [{"values": []}]}, 400, "0 rows"),
+        ("?version=2026-11-23", {"input_data": [{"values": LISTS}, {"values": [[1]]}]}, 400, "block 1: expected 6"),
         ("?version=2026-11-23", {"input_data": [{"values": LISTS}], "scoring_parameters": {"a": 1}}, 400, "leave them"),
         ("?version=2026-11-23", {"fields": list(PENGUIN), "values": LISTS}, 400, "'fields'"),
     ],
@@ -300,6 +301,13 @@ def test_watsonx_refuses(query: str, body: Any, status: int, said: str, client: 
     answer = client.post(f"/ml/v4/deployments/penguins/predictions{query}", json=body)
     assert (answer.status_code, answer.json["status_code"]) == (status, str(status))
     assert said in answer.json["errors"][0]["message"] and answer.json["trace"] == answer.headers["X-Request-ID"]
+
+
+def test_watsonx_frame_without_names(client: FlaskClient) -> None:
+    """A frame without names, whose columns are numbered, is in signature order."""
+    body = {"input_data": [{"fields": list(range(6)), "values": LISTS}]}
+    answer = client.post("/ml/v4/deployments/penguins/predictions?version=2026-11-23", json=body).json
+    assert [row[0] for row in answer["predictions"][0]["values"]] == LABELS
 
 
 def test_watsonx_rows_of_all_blocks_count(make_app: Callable[..., Flask]) -> None:
@@ -326,6 +334,34 @@ def test_oci_takes_what_oracle_ads_sends(client: FlaskClient) -> None:
     columns = {name: {str(index): row[name] for index, row in enumerate(ROWS)} for name in PENGUIN}
     body = {"data": json.dumps(columns), "data_type": "<class 'pandas.core.frame.DataFrame'>"}
     assert client.post("/protocols/oci/predict", json=body).json == {"prediction": LABELS}
+
+
+def test_oci_joins_columns_by_their_rows(client: FlaskClient) -> None:
+    """A frame's cells belong to the row that they name, in whatever order each column has them; objects count too."""
+    columns = {name: {str(index): row[name] for index, row in enumerate(ROWS)} for name in PENGUIN}
+    columns["island"] = dict(reversed(columns["island"].items()))
+    columns["body_mass_g"] = dict(reversed(columns["body_mass_g"].items()))
+    assert client.post("/protocols/oci/predict", json={"data": columns}).json == {"prediction": LABELS}
+    columns["sex"] = {"0": "male", "7": "male"}
+    refused = client.post("/protocols/oci/predict", json={"data": columns})
+    assert refused.status_code == 400 and "other rows" in refused.json["message"]
+
+
+@pytest.mark.parametrize("path", ["/protocols/oci/predict", "/protocols/eas/api/predict/penguins"])
+def test_one_row_is_no_columns(path: str, client: FlaskClient) -> None:
+    """An object of single values is told that it is no columns, and not that there are no rows."""
+    field = "data" if "oci" in path else "inputs"
+    answer = client.post(path, json={field: PENGUIN})
+    assert answer.status_code == 400 and "expected a list of values" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [({"opc-request-id": "a b"}, None), ({"opc-request-id": "A1/B2/C3"}, "A1/B2/C3")]
+)
+def test_oci_s_id_comes_back(sent: dict[str, str], expected: str | None, client: FlaskClient) -> None:
+    """The id that Oracle's client gives a request comes back, or ours stands for it."""
+    answer = client.post("/protocols/oci/predict", json={"data": LISTS}, headers=sent)
+    assert answer.headers["opc-request-id"] == (expected or answer.headers["X-Request-ID"])
 
 
 @pytest.mark.parametrize(
