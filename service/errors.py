@@ -60,7 +60,10 @@ class Fault:
     def told(self) -> str:
         """Tell it in one line: where, unless the detail names it, and what."""
         feature = repr(self.feature) if self.feature else ""
-        places = (f"row {self.row}" if self.row is not None else "", "" if feature in self.detail else feature)
+        places = (
+            f"row {self.row}" if self.row is not None else "",
+            "" if feature and self.detail.startswith(feature) else feature,
+        )
         return f"{', '.join(filter(None, places)) or 'the request'}: {self.detail}"
 
 

@@ -21,10 +21,10 @@ OWN_MODELS = Path(__file__).resolve().parent.parent / "models"
 MOUNTS = (Path("/opt/ml/model"), Path("/opt/ds/model/deployed_model"), Path("/eas/workspace/model"))
 """Where SageMaker, OCI Data Science and Alibaba EAS put the artefact that they were given."""
 MOST_WRAPPERS = 3
-BATCH_ROWS = 1_000_000
+BATCH_ROWS, BATCH_CELLS = 1_000_000, 16_000_000
 ROUTE = r"^/[!-~]*$"
-OWN_VARIABLES = {"vertex": "AIP_PREDICT_ROUTE", "oci": "MODEL_DEPLOYMENT_OCID"}
-"""Which platforms tell themselves by a variable that they alone set."""
+OWN_VARIABLES = {"vertex": ("AIP_PREDICT_ROUTE", "AIP_MODE"), "oci": ("MODEL_DEPLOYMENT_OCID",)}
+"""Which platforms tell themselves by a variable that they alone set, any of these."""
 COMPUTE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -52,8 +52,11 @@ class Settings(BaseModel):
     """Largest number of rows in one request. By default 10,000; in a batch transform of SageMaker 1,000,000, because it
     fills whole bodies with rows."""
 
-    max_cells: int = Field(default=1_000_000, ge=1, le=1_000_000_000)
-    """Largest number of values in one request: of a model with many features it takes fewer rows."""
+    max_cells: int = Field(
+        default_factory=lambda: BATCH_CELLS if os.environ.get("SAGEMAKER_BATCH") else 1_000_000, ge=1, le=1_000_000_000
+    )
+    """Largest number of values in one request: of a model with many features it takes fewer rows. By default 1,000,000;
+    in a batch transform 16,000,000."""
 
     gzip_requests: bool = False
     """Whether bodies with `Content-Encoding: gzip` are accepted."""
@@ -228,7 +231,7 @@ def _holds_packages(folder: Path) -> bool:
 
 
 def _whose_platform() -> Any:
-    return next((name for name, variable in OWN_VARIABLES.items() if os.environ.get(variable)), "native")
+    return next((name for name, own in OWN_VARIABLES.items() if any(map(os.environ.get, own))), "native")
 
 
 def _check_names() -> None:

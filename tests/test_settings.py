@@ -58,6 +58,8 @@ READ = [
     ("ANYPORT_CACHE_DIR", "/srv/cache", "cache_dir", Path("/srv/cache")),
     ("ANYPORT_VERIFY_KEY", "k", "verify_key", SecretStr("k")),
 ]
+OWN = {variable: protocol for protocol, own in OWN_VARIABLES.items() for variable in own}
+"""The protocol of each variable that one platform alone sets."""
 MISTYPED = [
     ("ANYPORT_SERVE", "everything"),
     ("ANYPORT_MAX_BODY_BYTES", "10MB"),
@@ -92,7 +94,7 @@ MISTYPED = [
 @pytest.fixture(autouse=True)
 def _without_platform_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a platform may have set out of these tests."""
-    for variable in [*(variable for variable, *_ in READ), *OWN_VARIABLES.values()]:
+    for variable in [*(variable for variable, *_ in READ), *OWN, "SAGEMAKER_BATCH"]:
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -111,19 +113,19 @@ def test_setting_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text: s
     assert getattr(read_settings(), field) == value
     assert {name for name, found in read_settings().model_dump().items() if found != default[name]} <= {
         field,
-        *(["protocol"] if variable in OWN_VARIABLES.values() else []),
+        *(["protocol"] if variable in OWN else []),
     }
 
 
 def test_batch_transform_has_more_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """SageMaker's batch transform fills bodies with rows, and their limit there is what a body can hold."""
     monkeypatch.setenv("SAGEMAKER_BATCH", "true")
-    assert read_settings().max_rows == 1_000_000
+    assert (read_settings().max_rows, read_settings().max_cells) == (1_000_000, 16_000_000)
     monkeypatch.setenv("ANYPORT_MAX_ROWS", "5")
     assert read_settings().max_rows == 5
 
 
-@pytest.mark.parametrize(("protocol", "variable"), OWN_VARIABLES.items())
+@pytest.mark.parametrize(("variable", "protocol"), OWN.items())
 def test_platform_tells_its_protocol(monkeypatch: pytest.MonkeyPatch, protocol: str, variable: str) -> None:
     """A variable that only one platform sets makes the shared paths speak its protocol, unless the operator chose."""
     assert read_settings().protocol == "native"

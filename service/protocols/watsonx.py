@@ -27,7 +27,7 @@ RESPONSE_TYPES = (JSON,)
 ERROR_TYPE = JSON
 STATUSES = {422: 400}
 EXAMPLE = '{"input_data": [{"fields": [...], "values": [...]}]}'
-VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+VERSION = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 CONTEXT = ("version", "space_id", "project_id")
 """Parameters of the query that clients send."""
 MOST_BLOCKS = 100
@@ -58,9 +58,10 @@ def decode_request(
         raise InvalidDocument(f"`input_data` must be a list of 1 to {MOST_BLOCKS} blocks of `fields` and `values`")
     if document.get("scoring_parameters"):
         raise UnknownParameter("this model takes no `scoring_parameters`; leave them out")
+    sent = [block.get("values") if isinstance(block, dict) else None for block in blocks]
+    check_size(sum(len(values) if isinstance(values, list) else 1 for values in sent), max_rows)
     places = [f"block {index}: " if len(blocks) > 1 else "" for index in range(len(blocks))]
     tables = [_block_table(*each, signature, max_rows) for each in zip(places, blocks, strict=True)]
-    check_size(sum(table.n_rows for table in tables), max_rows)
     return PredictRequest(_joined(tables), signature.has_probabilities, tuple(table.n_rows for table in tables))
 
 
@@ -126,13 +127,14 @@ def encode_error(error: ServiceError, request_id: str) -> bytes:
     return write_json({"trace": request_id, "errors": [fault], "status_code": str(status)})
 
 
-def deployment(name: str, created: str, version: str) -> dict[str, Any]:
+def deployment(name: str, created: str, version: str, base: str) -> dict[str, Any]:
     """Tell a model as a deployment, as the client's `deployments.get_details` reads it.
 
     Args:
         name: The model's name, which is the deployment's id here.
         created: When it was packed, ISO 8601.
         version: Its active version.
+        base: The service's address, with a slash at its end.
     """
     return {
         "metadata": {"id": name, "name": name, "created_at": created},
@@ -141,7 +143,7 @@ def deployment(name: str, created: str, version: str) -> dict[str, Any]:
             "online": {},
             "asset": {"id": name, "rev": version},
             "deployed_asset_type": "model",
-            "status": {"state": "ready", "online_url": {"url": f"/ml/v4/deployments/{name}/predictions"}},
+            "status": {"state": "ready", "online_url": {"url": f"{base}ml/v4/deployments/{name}/predictions"}},
         },
     }
 

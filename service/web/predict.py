@@ -69,7 +69,9 @@ def _accepted() -> str:
     first, *others = types = exchange().codec.RESPONSE_TYPES
     if not others or not request.accept_mimetypes:
         return first
-    chosen = request.accept_mimetypes.best_match(types)
+    wanted = request.accept_mimetypes
+    plain = [value.partition(";")[0].strip().lower() for value, quality in wanted if quality]
+    chosen = wanted.best_match(types) or next((value for value in plain if value in types), None)
     if chosen is None:
         accepted = repr(shorten(request.headers.get("Accept", "")))
         advice = f"; {ADVICE}" if ARROW in accepted and not INSTALLED else ""

@@ -53,13 +53,13 @@ class Sent(NamedTuple):
     headers: dict[str, str]
 
 
-def row(dice: random.Random) -> dict[str, Any]:
-    """A penguin, some of whose values are missing."""
+def row(dice: random.Random, *, gaps: bool = True) -> dict[str, Any]:
+    """A penguin, some of whose values may be missing."""
     low_and_high = {"bill_length_mm": (32, 60), "bill_depth_mm": (13, 22), "flipper_length_mm": (172, 231)}
     found: dict[str, Any] = {name: round(dice.uniform(*ends), 1) for name, ends in low_and_high.items()}
     found["body_mass_g"] = float(dice.randrange(2700, 6300, 25))
     found |= {"island": dice.choice(["Torgersen", "Biscoe", "Dream"]), "sex": dice.choice(["male", "female"])}
-    if dice.random() < 0.2:
+    if gaps and dice.random() < 0.2:
         found[dice.choice(NUMBERS)] = None
     return found
 
