@@ -113,11 +113,12 @@ def _array(text: str, signature: Signature, max_rows: int) -> list[list[Any]]:
     except (binascii.Error, ValueError) as error:
         raise InvalidInstances("`data` is not base64") from error
     header, width = ARRAY_HEADER.match(data), len(signature.features)
+    wanted = f"an array of numbers of shape [rows, {width}]"
     if header is None or header.end() - ARRAY_START != int.from_bytes(data[ARRAY_START - 2 : ARRAY_START], "little"):
-        raise InvalidInstances("`data` is no array of numbers as numpy.save writes it, of shape [rows, features]")
+        raise InvalidInstances(f"`data` must be {wanted}, as numpy.save writes it")
     dtype, shape = np.dtype(header["dtype"].decode()), (int(header["rows"]), int(header["columns"]))
     if shape[1] != width or shape[0] * width * dtype.itemsize != len(data) - header.end():
-        raise InvalidInstances(f"`data` must be a whole array of shape [rows, {width}]")
+        raise InvalidInstances(f"`data` must be {wanted}, with nothing missing or left over")
     check_size(shape[0], max_rows)
     order: Literal["C", "F"] = "F" if header["order"] == b"True" else "C"
     rows = np.frombuffer(data, dtype, offset=header.end()).reshape(shape, order=order).tolist()

@@ -81,6 +81,7 @@ async def main():
 
         listed = [list(row.values()) for row in rows]
         return {
+            "live": await client.is_server_live(base),
             "model": await client.is_model_ready(base, "penguins"),
             "answers": [
                 await infer({"instances": rows}),
@@ -160,7 +161,7 @@ def test_v1(server: Server, tmp_path: Path) -> None:
     """The same client in its older protocol gets our native documents, errors included."""
     said = ask("kserve", V1, address(server), json.dumps(ROWS), home=tmp_path)
     [_, plain], [_, shares] = server.predict(ROWS), server.predict(ROWS, "/predict?probabilities=true")
-    assert said["model"] is True
+    assert (said["live"], said["model"]) == (True, True)
     assert said["answers"] == [plain, plain, shares]
     assert [found for found, *_ in said["refusals"]] == [422, 404, 404, 404]
     bad, unknown, _, absent = [document for *_, document in said["refusals"]]

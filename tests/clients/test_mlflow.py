@@ -148,4 +148,4 @@ def test_client_waits_for_a_service_that_has_no_model(tmp_path: Path) -> None:
     with running(models, WEB_CONCURRENCY="1") as server:
         waited, invoked = ask("mlflow", NOT_READY, str(server.port), home=tmp_path)
     assert waited.startswith("RuntimeError: ") and "ping failed (error code 503)" in waited
-    assert invoked.startswith("Exception: Invocation failed (error code 404") and "RESOURCE_DOES_NOT_EXIST" in invoked
+    assert invoked.startswith("Exception: Invocation failed (error code 503") and "TEMPORARILY_UNAVAILABLE" in invoked
