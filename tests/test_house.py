@@ -29,7 +29,7 @@ ORDER = [
     {"keeper"},
     {"web", "packing", "platforms"},
     {"settings", "board", "heads", "cheap", "gunicorn_check"},
-    {"connection", "answer"},
+    {"connection", "answer", "scoring"},
     {"commands"},
     {"command_line"},
     {"__init__"},

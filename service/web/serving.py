@@ -11,6 +11,7 @@ from flask import current_app
 from service.catalogue import Catalogue
 from service.keeper import Keeper
 from service.signature import Signature
+from service.table import most_rows
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Serving:
 
     def rows_of(self, signature: Signature) -> int:
         """Return how many rows of a model one request may have."""
-        return min(self.max_rows, max(1, self.max_cells // len(signature.features)))
+        return most_rows(signature, self.max_rows, self.max_cells)
 
 
 def serving() -> Serving:
