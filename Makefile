@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TOOLS := $(VENV)/tools
 CLIENTS := azureml-inference-server-http boto3 eas-prediction google-cloud-aiplatform ibm-watsonx-ai kserve mlflow mlserver oci sagemaker-core
-VENDORS := appengine awsebcli azure heroku honcho nginx open-inference-openapi pyarrow pythonanywhere pyuwsgi tritonclient wrk
+VENDORS := appengine awsebcli azure hadolint heroku honcho nginx open-inference-openapi openapi-spec-validator pyarrow pythonanywhere pyuwsgi tritonclient wrk
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .PHONY: serve test install lint types pytest test-platforms test-clients bench bench-quick lock-peers format docs lock clean
