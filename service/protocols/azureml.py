@@ -48,18 +48,7 @@ METHODS = ("predict", "predict_proba")
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request; which of the three bodies it has goes on to its answer.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request; which of the three bodies it has goes on to its answer."""
     likely_type(content_type, body, REQUEST_TYPES)
     document = read_counted(body, signature, max_rows, nan=True)
     known = [field for fields in FIELDS.values() for field in fields]

@@ -46,18 +46,7 @@ EXAMPLE = '{"data": [...]}'
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request."""
     said: dict[str, bool] = {}
     if likely_type(content_type, body, REQUEST_TYPES) == CSV:
         table = signature.once(TypedCsv).read(body, max_rows) or read_csv(body, signature, max_rows)

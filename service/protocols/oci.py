@@ -56,18 +56,7 @@ CODES = {400: "InvalidParameter", 404: "NotFound", 413: "RequestEntityTooLarge",
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request."""
     likely_type(content_type, body, REQUEST_TYPES)
     document = check_object(read_counted(body, signature, max_rows), ("data", "data_type", "parameters"), EXAMPLE)
     sent = document[only_one(document, ("data",), f"rows as {EXAMPLE}")]

@@ -49,18 +49,7 @@ FIRST_BYTES = 64 * 1024
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters, and the custom attributes under `ATTRIBUTES`.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request. Its parameters may hold the custom attributes under `ATTRIBUTES`."""
     query = {name: value for name, value in parameters.items() if name != ATTRIBUTES}
     query |= _attributes(parameters.get(ATTRIBUTES, ""))
     said: dict[str, bool] = {}

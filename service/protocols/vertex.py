@@ -40,18 +40,7 @@ NAMES = {
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters, and the deployed model's id under `DEPLOYED_MODEL`.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request. Its parameters may hold the deployed model's id under `DEPLOYED_MODEL`."""
     query = {name: value for name, value in parameters.items() if name != DEPLOYED_MODEL}
     likely_type(content_type, body, REQUEST_TYPES)
     document = check_object(read_counted(body, signature, max_rows), FIELDS, EXAMPLE)

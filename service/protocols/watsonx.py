@@ -37,18 +37,7 @@ PROBABILITY = "probability"
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request; how many rows each block has goes on to its answer.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request; how many rows each block has goes on to its answer."""
     for name in sorted(parameters.keys() - set(CONTEXT)):
         raise UnknownParameter(f"the parameter {shorten(name)!r} is not known; known are {', '.join(CONTEXT)}")
     likely_type(content_type, body, REQUEST_TYPES)

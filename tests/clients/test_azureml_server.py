@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.clients.conftest import START_LIMIT_S
 from tests.conftest import PENGUIN, ROOT
 from tests.server import Server, free_port
 from tests.vendors.tools import process, tool
 
-START_LIMIT_S = 60
 ROWS = [PENGUIN, PENGUIN | {"bill_length_mm": 49.0, "flipper_length_mm": 220.0, "body_mass_g": 5200.0, "sex": None}]
 LABELS = ["Adelie", "Gentoo"]
 JSON = {"Content-Type": "application/json"}
@@ -35,20 +34,12 @@ def microsofts(folder: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, await_health: Callable[[Server, str], None]) -> Iterator[Server]:
     """The server, once it answers."""
     folder = tmp_path_factory.mktemp("azure")
     shutil.copytree(ROOT / "models", folder / "mounted" / "models")
     with microsofts(folder) as server:
-        deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            try:
-                if server.request("GET", "/")[0] == 200:
-                    break
-            except OSError:
-                pass  # nobody listens yet
-            assert server.process.poll() is None and time.monotonic() < deadline, server.log.read_text()[-2000:]
-            time.sleep(0.1)
+        await_health(server, "/")
         yield server
 
 

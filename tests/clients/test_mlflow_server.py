@@ -6,16 +6,13 @@ import csv
 import io
 import json
 import random
-import shutil
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.conftest import PENGUIN, ROOT
-from tests.server import Server, free_port, running
+from tests.server import Server, free_port
 from tests.vendors.tools import process, tool
 
 SERVE = """
@@ -159,15 +156,7 @@ MLflow makes the text `None`, which the model does not know; ours is missing, as
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Our service."""
-    models = Path(shutil.copytree(ROOT / "models", tmp_path_factory.mktemp("ours") / "models"))
-    with running(models, WEB_CONCURRENCY="1") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def theirs(tmp_path_factory: pytest.TempPathFactory, await_health: Callable[[Server, str], None]) -> Iterator[Server]:
     """MLflow's own server of the same file."""
     folder, port = tmp_path_factory.mktemp("theirs"), free_port()
     command = [
@@ -183,13 +172,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     variables = {"HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
     with process(command, folder, folder / "log", **variables) as started:
         server = Server(started, port, folder / "log")
-        for _ in range(600):
-            try:
-                if server.request("GET", "/ping")[0] == 200:
-                    break
-            except OSError:
-                assert started.poll() is None, (folder / "log").read_text()[-2000:]
-                time.sleep(0.1)
+        await_health(server, "/ping")
         yield server
 
 

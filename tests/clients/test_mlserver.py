@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.clients.test_mlflow_server import row
 from tests.conftest import ROOT
-from tests.server import Server, free_port, running
+from tests.server import Server, free_port
 from tests.vendors.tools import process, tool
 
 N_VALID = N_INVALID = 200
@@ -107,15 +104,7 @@ DIFFERENCES: dict[str, tuple[int, int, str]] = {
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Our service."""
-    models = Path(shutil.copytree(ROOT / "models", tmp_path_factory.mktemp("ours") / "models"))
-    with running(models, WEB_CONCURRENCY="1") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def theirs(tmp_path_factory: pytest.TempPathFactory, await_health: Callable[[Server, str], None]) -> Iterator[Server]:
     """MLServer, with the same file in its own runtime for scikit-learn."""
     folder, port = tmp_path_factory.mktemp("theirs"), free_port()
     ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
@@ -126,16 +115,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     command = [tool("mlserver"), "-W", "ignore", "-m", "mlserver.cli.main", "start", str(folder)]
     with process(command, folder, folder / "log", HOME=str(folder)) as started:
         server = Server(started, port, folder / "log")
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                if server.request("GET", "/v2/models/penguins/ready")[0] == 200:
-                    break
-            except OSError:
-                pass  # nobody listens yet
-            said = (folder / "log").read_text()[-2000:]
-            assert started.poll() is None and time.monotonic() < deadline, said
-            time.sleep(0.1)
+        await_health(server, "/v2/models/penguins/ready")
         yield server
 
 
