@@ -26,7 +26,7 @@ from service.protocols.json_body import read_json
 from service.protocols.json_rows import read_counted, rows_table, wants_probabilities
 from service.protocols.media_types import CSV, JSON, likely_type
 from service.protocols.typed_csv import TypedCsv
-from service.signature import Signature
+from service.signature import TEXTS, Feature, Signature
 from service.table import PredictRequest, PredictResponse, Table
 
 LINES = "application/jsonlines"
@@ -42,6 +42,7 @@ ATTRIBUTES = "custom-attributes"
 """The parameter under which the header of that name is given."""
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|", re.ASCII)
 """A cell that a header does not have, but where the features have no names but their places."""
+NANS = ("nan", "NaN")
 FIRST_BYTES = 64 * 1024
 """Within so many bytes a header ends."""
 
@@ -131,8 +132,17 @@ def _has_header(body: bytes, signature: Signature) -> bool:
 
 
 def _with_nan(signature: Signature) -> Signature:
-    """Return the signature of CSV in which `nan` is missing too, as AWS's serializer writes it of arrays."""
-    return Signature(features=signature.features, outputs=signature.outputs, missing=(*signature.missing, "nan", "NaN"))
+    """Return the signature of CSV in which `nan` is a missing number, as AWS's serializer writes it of arrays."""
+    features = tuple(map(_knowing_nan, signature.features))
+    return Signature(features=features, outputs=signature.outputs, missing=(*signature.missing, *NANS))
+
+
+def _knowing_nan(feature: Feature) -> Feature:
+    """Return a feature of open texts as one to which `nan` is a text that it knows."""
+    if feature.dtype not in TEXTS or feature.closed:
+        return feature
+    known = tuple(map(str, feature.categories or ()))
+    return feature.model_copy(update={"categories": (*known, *NANS)})
 
 
 def _header(signature: Signature) -> bytes:

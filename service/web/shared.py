@@ -60,6 +60,8 @@ def detours(
             protocol has, such as `/v2/models/penguins/infer`, is that protocol's.
         health_route: Where it will ask for health.
     """
+    if protocol == "native" and predict_route is None and health_route is None:
+        return {}
     ways, prefix = WAYS[protocol], "" if protocol == "native" else f"{PREFIX}/{protocol}"
     adapter, found = app.url_map.bind(""), {}
     for method, given, way in (("POST", predict_route, ways.predict), ("GET", health_route, ways.health)):

@@ -374,7 +374,7 @@ BAD_ROWS: dict[str, tuple[str | bytes, str]] = {
     "unknown column": (f"{HEADER},year\n{ROW},2007\n", "'year' is no column of this model"),
     "column twice": (f"{HEADER},sex\n{ROW},male\n", "a column stands twice"),
     "semicolons": (f"{HEADER}\n{ROW}\n".replace(",", ";"), "is no column of this model"),
-    "short row": (f"{HEADER}\n{ROW}\n1,2\n", "row 1 has 2 cells and the header 6"),
+    "short row": (f"{HEADER}\n{ROW}\n1,2\n", "row 1 has 2 cells and there are 6 columns"),
     "open quote": (f'{HEADER}\n{ROW}\n"', "is not CSV"),
     "text for a number": (
         f"{HEADER}\n{ROW}\n{ROW.replace('39.1', 'long')}\n",

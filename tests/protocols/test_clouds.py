@@ -109,6 +109,11 @@ def test_odd_line_ends_are_no_fault_of_the_service(body: bytes) -> None:
         assert error.status in (400, 422)
 
 
+def test_nan_is_a_missing_number() -> None:
+    """`nan` is missing in a column of numbers, and a text like others in one of texts."""
+    assert read(sagemaker, b"nan,nan,NaN\n", "text/csv", NAMED) == [[None, "nan", "NaN"]]
+
+
 def test_misspelt_header_is_a_header() -> None:
     """A line of names in another case is refused as a header, and not predicted as a text."""
     with pytest.raises(RequestError, match="'Review' is no column"):

@@ -78,7 +78,7 @@ def test_mlflow_s_forms_at_invocations(body: dict[str, Any], content_type: str |
         (CSV.replace("\n", "\r\n"), "text/csv", "text/csv", b"Adelie\nGentoo"),
         (CSV.removesuffix("\n"), "", "text/csv", b"Adelie\nGentoo"),
         (CSV, "text/csv", "text/csv; charset=utf-8", b"Adelie\nGentoo"),
-        (CSV.replace("male", "nan"), "text/csv", "text/csv", b"Adelie\nGentoo"),
+        (CSV.replace("39.1", "nan"), "text/csv", "text/csv", b"Adelie\nGentoo"),
         (CSV, "text/csv", "*/*", b'{"predictions":["Adelie","Gentoo"]}\n'),
         (json.dumps(LISTS), "application/json", "application/json", b'["Adelie","Gentoo"]\n'),
         (json.dumps(ROWS), "application/json", None, b'["Adelie","Gentoo"]\n'),
