@@ -384,11 +384,12 @@ def lacks(manifest: Manifest, artifact: Artifact, version_of: Callable[[str], st
         needed |= manifest.libraries
     for library, wanted in needed.items():
         there = version_of(library) or version_of(TWINS.get(library, library))
-        if there is None or (wanted is not None and not _suits(library, wanted, there)):
+        if there is None or (wanted is not None and not suits(library, wanted, there)):
             yield Lack(library, wanted, there)
 
 
-def _suits(library: str, wanted: str, there: str) -> bool:
+def suits(library: str, wanted: str, there: str) -> bool:
+    """Whether a model that was made with one version of a library may be loaded with another."""
     return there.split(".")[0] == wanted.split(".")[0] if library in MAJOR_ONLY else there == wanted
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, get_args
 
@@ -42,7 +44,9 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     @click.command("pack")
     @click.argument("model", type=click.Path(path_type=Path))
     @click.option(
-        "--sample", required=True, type=click.Path(path_type=Path), help="CSV of rows that the model was made for."
+        "--sample",
+        type=click.Path(path_type=Path),
+        help="CSV of rows that the model was made for; by default the example in an MLflow folder.",
     )
     @click.option("--target", multiple=True, help="The sample's column that the model predicts; again for each output.")
     @click.option("--name", help="The package's name; by default the file's.")
@@ -58,13 +62,13 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
         help="Whether to make a lighter form that provably answers the same: where there is one, never, or else fail.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-    def pack_model(model: Path, sample: Path, default: bool, as_json: bool, **said: Any) -> None:
-        """Make a package of MODEL, a fitted estimator in a .joblib, .pkl, .skops or .onnx file.
+    def pack_model(model: Path, sample: Path | None, default: bool, as_json: bool, **said: Any) -> None:
+        """Make a package of MODEL: a fitted estimator in a .joblib, .pkl, .skops or .onnx file, or an MLflow folder.
 
         The signature comes from the estimator and the sample; what cannot be inferred is asked for.
         """
         store = Store(settings.models_dir)
-        with plain_errors(as_json):
+        with plain_errors(as_json), redirect_stdout(sys.stderr):  # a model's own code may print
             wanted = {option: said[option] for option in ("name", "version", "compiling")}
             packed = pack(model, sample, store, settings.policy, _choices(said), **wanted, tell=tell)
             if default:

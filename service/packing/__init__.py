@@ -8,21 +8,23 @@ from __future__ import annotations
 import platform
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from service.errors import PackageError, PackingError
+from service.errors import PackageError, PackingError, shorten
 from service.manifest import Artifact, Cost, Manifest, PackedFile
 from service.packing import golden, statistics
 from service.packing.compiling import Compiling, Evidence, add_compiled, stage_compiled
-from service.packing.sample import read_sample
+from service.packing.originals import Original, find_original
+from service.packing.sample import Sample, read_sample
 from service.packing.study import Choices, Study
 from service.runtimes import RUNTIMES, Loaded, Policy, RuntimeModule, Source
 from service.runtimes.base import check_skew
-from service.store import Store, add_file, write_manifest
+from service.store import Store, add_file, suits, write_manifest
 from service.trial import Limits, try_out
 
 __all__ = ["Choices", "Compiling", "Packed", "compile_package", "pack"]
@@ -40,8 +42,8 @@ class Packed:
 
 
 def pack(
-    model_file: Path,
-    sample_file: Path,
+    model: Path,
+    sample_file: Path | None,
     store: Store,
     policy: Policy,
     choices: Choices,
@@ -51,38 +53,63 @@ def pack(
     compiling: Compiling = "auto",
     tell: Callable[[str], None] = lambda message: None,
 ) -> Packed:
-    """Make a package of a fitted model and a CSV sample of the rows that it was made for.
+    """Make a package of a fitted model, a file or a folder, and a CSV sample of the rows that it was made for.
+
+    Without a sample, the rows that an MLflow folder has as its example are the sample.
 
     Raises:
         PackingError: If something is wrong with the model, the sample or the choices. Nothing is left behind.
         PackageError: If the model file cannot be loaded.
     """
-    name = name or _slug(model_file.stem)
+    name = name or _slug(model.resolve().name if model.is_dir() else model.stem)
     version = version or store.next_version(name)
     store.check_free(name, version)
-    tell("reading the sample")
-    sample = read_sample(sample_file, choices.separator)
-    tell("loading the model")
-    runtime, module = _runtime(model_file)
-    loaded, made_with = _load(model_file, module, policy)
-    facts = module.examine(loaded.model)
-    sample = sample.knowing(facts.categories)
-    tell("finding out what it takes")
-    study = Study(module, loaded.model, facts, sample, choices)
-    study.run()
-    with store.staging() as folder:
-        staged = folder / name / version
-        staged.mkdir(parents=True)
-        with model_file.open("rb") as stream:
-            entry = add_file(staged, f"model{model_file.suffix}", stream)
-        artifact = Artifact(runtime=runtime, file=entry.name, layout=study.candidate.layout)
-        libraries = {library: metadata.version(library) for library in facts.libraries} | made_with
-        draft = _draft(name, version, entry, artifact, study, libraries, loaded.types)
-        tell("compiling it, and asking both forms the same rows")
-        evidence = Evidence(loaded.model, study.table, study.rows)
-        draft, notes = add_compiled(staged, draft, evidence, compiling)
-        manifest = _measure(Store(folder), staged, draft, policy, tell)
-        return Packed(manifest, store.add(staged, manifest), (*study.notes, *notes))
+    with find_original(model) as original:
+        tell("reading the sample")
+        sample = _sample(original, sample_file, choices)
+        tell("loading the model")
+        module = RUNTIMES[original.runtime]
+        loaded, made_with = _load(original, module, policy)
+        facts = module.examine(loaded.model)
+        sample = sample.knowing(facts.categories)
+        tell("finding out what it takes")
+        study = Study(module, loaded.model, facts, sample, choices)
+        study.run()
+        with store.staging() as folder:
+            staged = folder / name / version
+            staged.mkdir(parents=True)
+            with original.file.open("rb") as stream:
+                entry = add_file(staged, f"model{original.suffix}", stream)
+            artifact = Artifact(runtime=original.runtime, file=entry.name, layout=study.candidate.layout)
+            libraries = {library: metadata.version(library) for library in facts.libraries} | made_with
+            draft = _draft(name, version, entry, artifact, study, libraries, loaded.types)
+            tell("compiling it, and asking both forms the same rows")
+            evidence = Evidence(loaded.model, study.table, study.rows)
+            draft, notes = add_compiled(staged, draft, evidence, compiling)
+            manifest = _measure(Store(folder), staged, draft, policy, tell)
+            told = _signature_notes(original, manifest)
+            return Packed(manifest, store.add(staged, manifest), (*study.notes, *told, *notes))
+
+
+def _sample(original: Original, sample_file: Path | None, choices: Choices) -> Sample:
+    if sample_file is not None:
+        return read_sample(sample_file, choices.separator)
+    example = original.example()
+    if example is None:
+        raise PackingError(
+            f"{original.label} brings no example of its rows; say --sample with a CSV of rows that it was made for"
+        )
+    return example
+
+
+def _signature_notes(original: Original, manifest: Manifest) -> Iterator[str]:
+    """Tell where a signature that came with the model names other features, or names them in another order."""
+    names = manifest.signature.names
+    if original.names is not None and original.names != names:
+        yield (
+            f"the signature that came with the model has {shorten(', '.join(original.names), 200)}, and the package "
+            f"has {shorten(', '.join(names), 200)}: requests must have these"
+        )
 
 
 def compile_package(
@@ -153,16 +180,8 @@ def _cost(staged: Store, draft: Manifest, policy: Policy) -> Cost:
         raise PackingError(f"a fresh process could not serve the packed model: {error.detail}") from error
 
 
-def _runtime(model_file: Path) -> tuple[str, RuntimeModule]:
-    for name, module in RUNTIMES.items():
-        if model_file.suffix.lower() in module.SUFFIXES:
-            return name, module
-    known = ", ".join(suffix for module in RUNTIMES.values() for suffix in module.SUFFIXES)
-    raise PackingError(f"{model_file.name} ends in none of {known}; save the model in one of these formats")
-
-
-def _load(model_file: Path, module: RuntimeModule, policy: Policy) -> tuple[Loaded, dict[str, str]]:
-    """Load a model that has no manifest yet; return the version of scikit-learn in its state too, where it is another.
+def _load(original: Original, module: RuntimeModule, policy: Policy) -> tuple[Loaded, dict[str, str]]:
+    """Load a model that has no manifest yet; return also versions of libraries that it says it was made with.
 
     Only packing may catch warnings: their filters are the whole process's, and threads take them from each other.
 
@@ -170,25 +189,41 @@ def _load(model_file: Path, module: RuntimeModule, policy: Policy) -> tuple[Load
     """
     from sklearn.exceptions import InconsistentVersionWarning
 
-    made_with: dict[str, str] = {}
+    made_with = dict(_installed_of(original.made_with))
+    for library, version in made_with.items():
+        _check_version(policy, original, library, version)
     with warnings.catch_warnings(record=True, action="always", category=InconsistentVersionWarning) as caught:
-        loaded = _read(model_file, module, policy)
+        loaded = _read(original, module, policy)
     for warning in caught:
         if isinstance(warning.message, InconsistentVersionWarning):
-            made_with.setdefault("scikit-learn", warning.message.original_sklearn_version)
+            made_with["scikit-learn"] = warning.message.original_sklearn_version
         else:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-    for library, version in made_with.items():
-        check_skew(policy, model_file.name, library, version, metadata.version(library))
+    if "scikit-learn" in made_with:
+        _check_version(policy, original, "scikit-learn", made_with["scikit-learn"])
     return loaded, made_with
 
 
-def _read(model_file: Path, module: RuntimeModule, policy: Policy) -> Loaded:
+def _installed_of(versions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Leave out what is not installed: if the model needs it, loading it says so."""
+    for library, version in versions.items():
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(library)
+            yield library, version
+
+
+def _check_version(policy: Policy, original: Original, library: str, made_with: str) -> None:
+    here = metadata.version(library)
+    if not suits(library, made_with, here):
+        check_skew(policy, original.label, library, made_with, here)
+
+
+def _read(original: Original, module: RuntimeModule, policy: Policy) -> Loaded:
     try:
-        with model_file.open("rb") as stream:
-            return module.load(stream, Source(model_file.name), policy)
+        with original.file.open("rb") as stream:
+            return module.load(stream, Source(original.label), policy)
     except OSError as error:
-        raise PackingError(f"the model {model_file} cannot be read: {error.strerror}") from error
+        raise PackingError(f"the model {original.file} cannot be read: {error.strerror}") from error
 
 
 def _slug(stem: str) -> str:

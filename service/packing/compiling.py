@@ -21,6 +21,8 @@ from service.table import Table, table_from_rows
 Compiling = Literal["auto", "never", "require"]
 FILE = "compiled.npz"
 PREPARATION = "preparation.npz"
+TAKEN_APART = ("joblib", "skops")
+"""Runtimes whose models are estimators, and so can be compiled."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def add_compiled(
         PackingError: If a compiled form is required and there is none; it says why.
     """
     original = draft.artifacts[-1]
-    if compiling == "never" or (compiling == "auto" and original.layout == "tensors"):
+    if compiling == "never" or (compiling == "auto" and original.runtime not in TAKEN_APART):
         return draft, ()
     runtime = RUNTIMES[original.runtime].bind(evidence.model, draft.signature, original.layout)
     try:

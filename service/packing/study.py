@@ -71,7 +71,7 @@ class Study:
                 f"{shorten(', '.join(columns), 200)}; name the target with --target and others with --drop until "
                 f"{n_features} are left, in the order of the training"
             )
-        if n_features is None and len(columns) != 1 and self._facts.layout is None:
+        if n_features is None and len(columns) != 1 and not self._facts.layouts:
             raise PackingError(
                 "the model does not say how many columns it takes, as text models do; leave the one that it takes, by "
                 f"--target and --drop, out of: {shorten(', '.join(columns), 200)}"
@@ -125,7 +125,8 @@ class Study:
         cells = self._sample.present(name)
         inferred = infer_dtype(cells, has_missing=bool(self._sample.missing_in(name)))
         known = self._facts.dtypes[index] if self._facts.dtypes else inferred
-        if self._facts.dtypes is None and self._facts.names is None and inferred in ("int64", "bool"):
+        nothing_told = not (self._facts.dtypes or self._facts.names or self._facts.layouts)
+        if nothing_told and inferred in ("int64", "bool"):
             known = "float64"  # an array has one type for all its columns
         categories = self._facts.categories.get(name, ())
         as_text = bool(categories) and all(isinstance(value, str) for value in categories)

@@ -65,8 +65,8 @@ def permissive(signature: Signature) -> Signature:
 
 def possible_layouts(facts: Facts, features: Sequence[Feature]) -> list[Layout]:
     """List the layouts that a model may want, the likeliest first."""
-    if facts.layout is not None:
-        return [facts.layout]
+    if facts.layouts:
+        return list(facts.layouts)
     if facts.names is not None:
         return ["frame", "categorical-frame"]
     dtypes = {feature.dtype for feature in features}

@@ -5,7 +5,7 @@ To add one, copy the nearest, change it, and add a line to the table.
 
 from __future__ import annotations
 
-from service.runtimes import compiled, compiled_trees, joblib, onnx, skops
+from service.runtimes import compiled, compiled_trees, joblib, mlflow, onnx, skops
 from service.runtimes.base import Facts, Loaded, Outputs, Policy, Runtime, RuntimeModule, Source
 
 __all__ = ["RUNTIMES", "Facts", "Loaded", "Outputs", "Policy", "Runtime", "RuntimeModule", "Source"]
@@ -14,6 +14,7 @@ RUNTIMES: dict[str, RuntimeModule] = {
     "joblib": joblib,
     "skops": skops,
     "onnx": onnx,
+    "mlflow": mlflow,
     "compiled": compiled,
     "compiled-trees": compiled_trees,
 }

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
-from service.errors import VersionSkew
+from service.errors import MissingLibrary, UntrustedModel, VersionSkew, shorten
 from service.manifest import Layout
 from service.signature import Dtype, Label, Signature, Task
 from service.table import Column, Table
@@ -70,6 +70,32 @@ def check_skew(policy: Policy, label: str, library: str, made_with: str, here: s
     log.warning(detail)
 
 
+def check_trust(policy: Policy, label: str, kind: str) -> None:
+    """Refuse a model whose loading runs code that it brings, where the policy does not allow that.
+
+    Raises:
+        UntrustedModel: With the setting that allows it.
+    """
+    if not policy.pickle:
+        raise UntrustedModel(
+            f"{label} is {kind}, and loading one runs its code; allow it with ANYPORT_ALLOW_PICKLE=true, or "
+            "pack the model as .skops or .onnx"
+        )
+
+
+def missing_module(label: str, module: str) -> MissingLibrary:
+    """Make the error of a model that imports what is not there."""
+    return MissingLibrary(
+        f"{label}: the model needs the Python module {module!r}, which is not installed; if it is a library, "
+        "write its name into requirements.in and run `make lock install`; if it is your own, put it beside `service/`"
+    )
+
+
+def spell(error: BaseException, source: Source) -> str:
+    """Tell an error of a model's own code; its words, which may name paths, only to whoever packs it."""
+    return type(error).__name__ + (f": {shorten(str(error), 300)}" if source.types is None else "")
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model out of its file, and the types beyond skops' own trusted ones that the file holds."""
@@ -86,7 +112,8 @@ class Facts:
     names: tuple[str, ...] | None = None
     n_features: int | None = None
     dtypes: tuple[Dtype, ...] | None = None
-    layout: Layout | None = None
+    layouts: tuple[Layout, ...] = ()
+    """How it may want its rows, the likeliest first; empty where it tells no more than any estimator does."""
     classes: tuple[tuple[Label, ...], ...] | None = None
     categories: dict[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
     libraries: tuple[str, ...] = ()

@@ -43,7 +43,12 @@ class EstimatorRuntime:
 
 def bind(model: Any, signature: Signature, layout: Layout) -> EstimatorRuntime:
     """Make a runtime of a loaded estimator."""
-    return EstimatorRuntime(model, partial(_ARRANGE[layout], signature))
+    return EstimatorRuntime(model, arrange(signature, layout))
+
+
+def arrange(signature: Signature, layout: Layout) -> Callable[[Table], Any]:
+    """Return what makes the rows of a table as the layout says."""
+    return partial(_ARRANGE[layout], signature)
 
 
 def bind_prepared(model: Any, prepare: Callable[[Table], Any]) -> EstimatorRuntime:

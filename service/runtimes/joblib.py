@@ -6,8 +6,8 @@ import logging
 import re
 from typing import Any, BinaryIO
 
-from service.errors import MissingLibrary, UnreadableModel, UntrustedModel, shorten
-from service.runtimes.base import Loaded, Policy, Source
+from service.errors import UnreadableModel, shorten
+from service.runtimes.base import Loaded, Policy, Source, check_trust, missing_module
 from service.runtimes.estimator import LAYOUTS, bind, examine
 
 __all__ = ["IMPORTS", "LAYOUTS", "LIBRARIES", "SUFFIXES", "bind", "examine", "load"]
@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 
 def load(stream: BinaryIO, source: Source, policy: Policy) -> Loaded:
     """Unpickle an estimator."""
-    if not policy.pickle:
-        raise UntrustedModel(
-            f"{source.label} is a pickle, and loading one runs its code; allow it with ANYPORT_ALLOW_PICKLE=true, or "
-            "pack the model as .skops or .onnx"
-        )
+    check_trust(policy, source.label, "a pickle")
     return Loaded(_unpickle(stream, source))
 
 
@@ -35,11 +31,11 @@ def _unpickle(stream: BinaryIO, source: Source) -> Any:
     try:
         import joblib
     except ImportError as error:
-        raise MissingLibrary(_missing(source, error.name or "joblib")) from error
+        raise missing_module(source.label, error.name or "joblib") from error
     try:
         return joblib.load(stream)
     except ModuleNotFoundError as error:
-        raise MissingLibrary(_missing(source, error.name or "a module")) from error
+        raise missing_module(source.label, error.name or "a module") from error
     except AttributeError as error:
         named = ATTRIBUTE.search(str(error))
         raise UnreadableModel(
@@ -54,10 +50,3 @@ def _unpickle(stream: BinaryIO, source: Source) -> Any:
         raise UnreadableModel(
             f"{source.label}: the file is damaged or not a pickle ({type(error).__name__}); pack the model again"
         ) from error
-
-
-def _missing(source: Source, module: str) -> str:
-    return (
-        f"{source.label}: the model needs the Python module {module!r}, which is not installed; if it is a library, "
-        "write its name into requirements.in and run `make lock install`; if it is your own, put it beside `service/`"
-    )

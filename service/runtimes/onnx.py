@@ -153,7 +153,7 @@ def examine(model: Any) -> Facts:
         names=names,
         n_features=n_features,
         dtypes=dtypes,
-        layout="tensors",
+        layouts=LAYOUTS,
         classes=(_labels(model),) if classifies else None,
     )
 

@@ -576,7 +576,7 @@ def test_pack_refuses_as_json(run: Run, case: str) -> None:
     assert says in error["detail"]
 
 
-@pytest.mark.parametrize("arguments", [(MODEL,), ("--sample", SAMPLE), (MODEL, "--sample", SAMPLE, "--layout", "row")])
+@pytest.mark.parametrize("arguments", [("--sample", SAMPLE), (MODEL, "--sample", SAMPLE, "--layout", "row")])
 def test_pack_refuses_wrong_use(run: Run, arguments: tuple[Any, ...]) -> None:
     """A command line that lacks what is required, or holds what is no choice, is a wrong use."""
     result = run("pack", *arguments)

@@ -195,6 +195,19 @@ SPECIMENS = {
 }
 
 
+ARCHIVES = {"mlflow": ".mlflow.zip"}
+"""Runtimes of models that are several files; test_own_code.py and tests/clients load them."""
+
+
+@cache
+def archive_of(name: str) -> bytes:
+    """An archive of one file."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr(name, "x = 1\n" * 100)
+    return target.getvalue()
+
+
 @cache
 def content_of(case: str) -> bytes:
     """A specimen's bytes, made once."""
@@ -210,7 +223,7 @@ def case(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("suffix", [suffix for module in RUNTIMES.values() for suffix in module.SUFFIXES])
 def test_every_suffix_has_a_specimen(suffix: str) -> None:
     """What a runtime claims to load is loaded here, and no other runtime claims it."""
-    assert suffix in {specimen.suffix for specimen in SPECIMENS.values()}
+    assert suffix in {specimen.suffix for specimen in SPECIMENS.values()} | set(ARCHIVES.values())
     assert [suffix in module.SUFFIXES for module in RUNTIMES.values()].count(True) == 1
 
 
@@ -287,6 +300,8 @@ def test_examine_tells_what_the_model_knows(case: str) -> None:
 
 def whole_file(runtime: str) -> bytes:
     """The first specimen of a runtime."""
+    if runtime in ARCHIVES:
+        return archive_of("MLmodel")
     return content_of(next(case for case, specimen in SPECIMENS.items() if specimen.runtime == runtime))
 
 
@@ -328,6 +343,7 @@ def test_refuses_truncated_file(runtime: str, percent: float) -> None:
         ("skops", ["skops", "skops.io"]),
         ("onnx", ["onnxruntime"]),
         ("compiled-trees", ["onnxruntime"]),
+        ("mlflow", ["mlflow"]),
     ],
 )
 def test_missing_library_is_named(runtime: str, modules: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,6 +364,13 @@ def test_examine_refuses_object_without_predict(runtime: str, dump: Callable[[An
 
 
 # joblib and pickle
+
+
+@pytest.mark.parametrize("runtime", ARCHIVES)
+def test_3_17_code_of_its_own_asks_the_policy_first(runtime: str) -> None:
+    """Where pickles are not allowed, an archive with a model's own code is not even unpacked."""
+    with pytest.raises(UntrustedModel, match="runs its code; allow it with ANYPORT_ALLOW_PICKLE"):
+        load(runtime, b"", policy=Policy(pickle=False))
 
 
 def test_3_17_joblib_asks_the_policy_first(capsys: pytest.CaptureFixture[str]) -> None:
