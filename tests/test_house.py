@@ -20,16 +20,16 @@ ORDER = [
     {"errors", "logs", "kernel", "framing"},
     {"signature"},
     {"manifest", "table"},
-    {"runtimes", "protocols", "capacity"},
+    {"runtimes", "protocols", "capacity", "bucket"},
     {"store", "batching"},
     {"predictor"},
     {"trial", "catalogue", "compiler"},
     {"arrivals"},
     {"survey"},
     {"keeper"},
-    {"web", "packing", "platforms"},
+    {"web", "packing", "platforms", "fetch"},
     {"settings", "board", "heads", "cheap", "gunicorn_check"},
-    {"connection", "answer"},
+    {"connection", "answer", "fetcher"},
     {"commands"},
     {"command_line"},
     {"__init__"},
@@ -37,7 +37,7 @@ ORDER = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FLASK_ROOMS = {"web", "commands", "command_line", "__init__", "wsgi"}
-HEAVY = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime", "pyarrow"}
+HEAVY = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime", "pyarrow", "fsspec"}
 
 
 def room_of(path: Path) -> str:
