@@ -152,6 +152,19 @@ def test_a_worker_never_imports_what_only_commands_need() -> None:
     assert not loaded & {"onnxruntime", "skops", "yaml"}
 
 
+def test_a_worker_never_imports_what_reads_buckets(tmp_path: Path) -> None:
+    """Neither the master nor a worker of a service that fetches its models imports fsspec; its own process does."""
+    code = (
+        "import runpy, sys\n"
+        "import service.wsgi\n"
+        "runpy.run_path('gunicorn.conf.py')\n"
+        "assert service.wsgi.app.test_client().get('/readyz').status_code == 503\n"
+        "assert not {name for name in sys.modules if name.split('.')[0] in ('fsspec', 's3fs')}"
+    )
+    said = {"ANYPORT_MODELS_URI": f"file://{tmp_path}", "ANYPORT_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | said, check=True)
+
+
 def test_procfile_is_one_plain_line() -> None:
     """Elastic Beanstalk refuses comments and blank lines, and `release:` would be a service there."""
     assert re.fullmatch(r"web: gunicorn -c gunicorn\.conf\.py service\.wsgi:app\n", (ROOT / "Procfile").read_text())
