@@ -19,7 +19,7 @@ ServiceError
 │   └── Overloaded, InsufficientMemory, Draining
 ├── PackageError             a model package cannot be opened
 │   ├── OnTrial, InvalidManifest, ChecksumMismatch, VersionSkew, MissingLibrary
-│   └── UnreadableModel, UntrustedModel, GoldenMismatch
+│   └── UnreadableModel, UntrustedModel, GoldenMismatch, UnreadableBucket
 ├── PackingError             `flask pack` needs something else from its user
 ├── PlatformError            a platform's file, tool or tree is not what a command needs
 └── SettingsError            an environment variable holds an unusable value
@@ -315,6 +315,11 @@ class UntrustedModel(PackageError):
 class GoldenMismatch(PackageError):
     code = "golden-mismatch"
     title = "The model does not answer its golden rows as it did when packed"
+
+
+class UnreadableBucket(PackageError):
+    code = "unreadable-bucket"
+    title = "The bucket that holds the models cannot be read"
 
 
 class PackingError(ServiceError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from service.bucket import ADDRESS
 from service.errors import SettingsError, shorten
 
 if TYPE_CHECKING:
@@ -33,12 +35,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    models_uri: str | None = Field(
+        default=None, pattern=ADDRESS, validation_alias=AliasChoices("ANYPORT_MODELS_URI", "AIP_STORAGE_URI")
+    )
+    """Address of a bucket, or of a folder in one, from which packages are fetched when gunicorn starts. Vertex AI sets
+    the second name where a model has artifacts."""
+
+    models_sha256: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    """SHA-256 sums, separated by commas, of the `manifest.json` of each package that may be fetched. By default any:
+    whoever may write to the bucket is trusted then."""
+
+    cache_dir: Path = Path("~/.cache/anyport")
+    """Where `flask rehearse` keeps virtual environments, `flask bundle` what it writes, and the service what it has
+    fetched."""
+
     models_dir: Path = Field(
-        default_factory=lambda: next(filter(_holds_packages, map(_unwrapped, MOUNTS)), OWN_MODELS),
+        default_factory=lambda said: _found_models(said["models_uri"], said["cache_dir"]),
         validation_alias=AliasChoices("ANYPORT_MODELS_DIR", "AZUREML_MODEL_DIR"),
     )
-    """Folder of the model packages, or one that holds that folder alone. By default where SageMaker, OCI and EAS mount
-    what they were given, if packages are there, else `models/`."""
+    """Folder of the model packages, or one that holds that folder alone. By default one in ANYPORT_CACHE_DIR where
+    models are fetched; else where SageMaker, OCI and EAS mount what they were given, if packages are there; else
+    `models/`."""
 
     serve: Literal["all", "active"] = "all"
     """Which versions of each model are loaded: all of them, or only the active one."""
@@ -145,9 +162,6 @@ class Settings(BaseModel):
     """Who set WEB_CONCURRENCY: a guess by Heroku's buildpack (`heroku/python`) knows nothing of the model and is passed
     over."""
 
-    cache_dir: Path = Path("~/.cache/anyport")
-    """Where `flask rehearse` keeps virtual environments, and `flask bundle` what it writes."""
-
     verify_key: SecretStr | None = None
     """The key that `flask verify` sends as a bearer token."""
 
@@ -156,7 +170,7 @@ class Settings(BaseModel):
     def _unwrap(cls, value: Path) -> Path:
         return _unwrapped(value)
 
-    @field_validator("skops_trusted", mode="before")
+    @field_validator("skops_trusted", "models_sha256", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -195,7 +209,8 @@ def read_settings() -> Settings:
     try:
         return Settings.model_validate(found)
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(fault) for fault in error.errors(include_url=False))) from error
+        faults = [fault for fault in error.errors(include_url=False) if fault["type"] != "default_factory_not_called"]
+        raise SettingsError("; ".join(map(_complaint, faults))) from error
 
 
 def variables(field: str) -> tuple[str, ...]:
@@ -213,6 +228,16 @@ def limit_compute_threads() -> None:
     """
     for name in COMPUTE_THREADS:
         os.environ.setdefault(name, "1")
+
+
+def _found_models(address: str | None, cache_dir: Path) -> Path:
+    """Return the folder of the models where nobody names one. Each address has its own: none answers for another."""
+    if address is None:
+        return next(filter(_holds_packages, map(_unwrapped, MOUNTS)), OWN_MODELS)
+    try:
+        return cache_dir.expanduser() / "models" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    except RuntimeError as error:  # nobody knows this user's home
+        raise SettingsError("there is no home folder to fetch models into; set ANYPORT_CACHE_DIR") from error
 
 
 def _unwrapped(folder: Path) -> Path:

@@ -53,7 +53,8 @@ def what_makes_it_wait() -> ServiceError | None:
     """Return why this worker can answer for no model yet, or for none any more; None if it can."""
     if serving().draining:
         return Draining("this worker is ending; ask another one")
-    return NotReady("the models are being loaded") if serving().keeper.peek() is None else None
+    keeper = serving().keeper
+    return NotReady(keeper.awaited or "the models are being loaded") if keeper.peek() is None else None
 
 
 def what_stands_in_the_way() -> ServiceError | None:
