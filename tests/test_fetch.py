@@ -376,7 +376,17 @@ def test_stages_are_told(local: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://h/x", "s3:/b", "s3://", "memory://x", "s3://b?key=k", "simplecache::s3://b"]
+    "address",
+    [
+        "http://h/x",
+        "s3:/b",
+        "s3://",
+        "memory://x",
+        "s3://b?key=k",
+        "simplecache::s3://b",
+        "s3://b/x::file:///etc",
+        "s3://key:secret@b",
+    ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     """Only buckets and folders are read, by the schemes of the table, and no key stands in an address."""
