@@ -24,8 +24,8 @@ LIBRARIES = {
     "file": "fsspec",
 }
 """Which library reads the addresses of a scheme; each brings fsspec along."""
-ADDRESS = rf"^({'|'.join(LIBRARIES)})://[^\s?#]+$"
-"""No query, because keys would stand there; they belong into the variables that the cloud's own library reads."""
+ADDRESS = rf"^({'|'.join(LIBRARIES)})://[^\s?#:]+$"
+"""No query and no second colon, where keys would stand; those belong into the variables of the cloud's own library."""
 MOST_LEVELS = 6
 MOST_FILES = 10_000
 
@@ -39,7 +39,9 @@ def scheme_of(address: str) -> str:
     """
     if not re.match(ADDRESS, address):
         known = ", ".join(f"{scheme}://" for scheme in LIBRARIES)
-        raise SettingsError(f"{shorten(address)!r} is no address of models; one begins with {known} and has no query")
+        raise SettingsError(
+            f"{shorten(address)!r} is no address of models; one begins with {known} and has no : ? # after"
+        )
     scheme = address.partition(":")[0]
     library = LIBRARIES[scheme]
     if find_spec(library) is None:

@@ -99,8 +99,11 @@ class _Fetching:
                 there = models.setdefault(manifest.name, {}).setdefault(manifest.version, Offer(folder, manifest))
                 if there.manifest != manifest:
                     raise InvalidManifest(f"{manifest.label} is in {there.folder}, and another in {folder}; remove one")
+            except UntrustedModel as error:  # whoever pins one version does not wait for another
+                self._refuse(folder or MANIFEST, error, complete=True)
             except PackageError as error:
                 self._refuse(folder or MANIFEST, error)
+        self._outcome.complete &= bool(models)
         if not models and not self._outcome.refused:
             raise UnreadableBucket(
                 f"no package lies below {self._bucket.address}; upload what `flask pack` makes: NAME/VERSION/{MANIFEST}"
@@ -153,7 +156,9 @@ class _Fetching:
         try:
             active = self._pointed(versions.values()) or newest_first[0]
             if active not in versions:
-                raise InvalidManifest(f"{name}: the active version {shorten(active)!r} is not in the bucket; upload it")
+                raise InvalidManifest(
+                    f"{name}: the active version {shorten(active)!r} is not in the bucket, or not trusted; upload it"
+                )
             self._bring(versions[active])
             self._store.activate(name, active, default=False)
         except PackageError as error:

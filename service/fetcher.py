@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from service.bucket import Bucket, scheme_of
-from service.errors import PackageError, SettingsError
+from service.errors import PackageError, SettingsError, shorten
 from service.fetch import Outcome, fetch
 from service.kernel import end_with_parent
 from service.logs import log_config
@@ -26,6 +27,7 @@ from service.store import Store
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+MAX_NOTE = 500
 
 log = logging.getLogger("service.fetcher")
 
@@ -76,13 +78,14 @@ class Fetcher:
         began = time.monotonic()
         try:
             outcome = fetch(Bucket(self._address), self._store, self._trusted, self._tell)
+            self._report(outcome, time.monotonic() - began)
         except PackageError as error:
-            self._fail(error)
+            log.error("no models could be fetched: %s", error.detail)
+            self._note(f"{error.code}, {error.title}; it is tried again")
         except Exception as error:  # a full disk, or what nobody thought of: it must not end the tries
             log.exception("no models could be fetched")
             self._note(f"{type(error).__name__}; it is tried again, and the log says more")
         else:
-            self._report(outcome, time.monotonic() - began)
             return not outcome.refused
         return False
 
@@ -96,10 +99,6 @@ class Fetcher:
         arrived, held = ", ".join(outcome.arrived) or "nothing", ", ".join(outcome.held) or "nothing"
         log.info("fetched in %.1f s: %s; here before: %s", elapsed_s, arrived, held)
 
-    def _fail(self, error: PackageError) -> None:
-        log.error("no models could be fetched: %s", error.detail)
-        self._note(f"{error.code}, {error.title}; it is tried again")
-
     def _tell(self, message: str) -> None:
         log.info("%s://: %s", self._scheme, message)
         self._note(message)
@@ -107,7 +106,8 @@ class Fetcher:
     def _note(self, why: str) -> None:
         """Tell the workers, which tell whoever asks whether they are ready; what was there before answers anyway."""
         if self._store.awaited() is not None:
-            self._store.await_packages(f"models are fetched from {self._scheme}://: {why}")
+            with suppress(OSError):  # a full disk: they go on telling what they told before
+                self._store.await_packages(f"models are fetched from {self._scheme}://: {shorten(why, MAX_NOTE)}")
 
 
 def main(parent: int) -> None:

@@ -299,11 +299,13 @@ class Store:
 
     def intact(self, manifest: Manifest) -> bool:
         """Whether exactly this package is here, and every file of it is as it was packed."""
+        if not self.holds(manifest):
+            return False
         try:
             self._check_files(manifest)
         except PackageError:
             return False
-        return self.holds(manifest)
+        return True
 
     def await_packages(self, why: str | None) -> None:
         """Note why the first packages are not here yet; None once they are."""

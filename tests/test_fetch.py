@@ -112,7 +112,7 @@ FAULTS: dict[str, tuple[Files, str]] = {
 
 
 @pytest.mark.parametrize(("files", "why"), FAULTS.values(), ids=FAULTS)
-def test_what_does_not_verify_leaves_no_trace(files: Files, why: str, local: Store) -> None:
+def test_3_18_what_does_not_verify_leaves_no_trace(files: Files, why: str, local: Store) -> None:
     """A version with a file that is not the packed one is refused by the file's name, and nothing of it stays."""
     upload(package() | files)
     outcome = fetched(local)
@@ -145,7 +145,7 @@ def test_object_that_cannot_be_read(kind: str, local: Store, s3: type[FakeS3], m
 
 
 @pytest.mark.parametrize("pointer", [b"2", None], ids=["by its file", "as the newest"])
-def test_last_good_copy_stays(pointer: bytes | None, local: Store) -> None:
+def test_3_21_last_good_copy_stays(pointer: bytes | None, local: Store) -> None:
     """A version that becomes active in the bucket and does not verify leaves what answers here as it is."""
     upload(package())
     fetched(local)
@@ -305,15 +305,28 @@ def test_disk_that_is_too_small(local: Store, s3: type[FakeS3], monkeypatch: pyt
     assert fetched(local).held == ["penguins/1"]
 
 
-def test_only_trusted_manifests_come(local: Store) -> None:
-    """Where checksums are given, a manifest of another one is refused before its files are looked at."""
+def test_3_16_only_trusted_manifests_come(local: Store, s3: type[FakeS3]) -> None:
+    """Where checksums are given, a manifest of another one is refused unread, and those that are given do not wait."""
     good = package()
     digest = hashlib.sha256(good["penguins/1/manifest.json"]).hexdigest()
-    upload(good | package("wine/1"))
+    upload(good | package("penguins/2") | package("wine/1"))
     outcome = fetched(local, trusted=(digest,))
-    assert outcome.arrived == ["penguins/1"] and not outcome.complete
-    assert outcome.refused["wine/1"].code == "untrusted-model"
+    assert outcome.arrived == ["penguins/1"] and outcome.complete and local.active("penguins") == "1"
+    assert {what: error.code for what, error in outcome.refused.items()} == dict.fromkeys(
+        ["penguins/2", "wine/1"], "untrusted-model"
+    )
     assert "ANYPORT_MODELS_SHA256" in outcome.refused["wine/1"].detail
+    assert not [path for path in s3.opened if path.startswith("wine/") and "manifest" not in path]
+
+
+@pytest.mark.parametrize("files", [{}, {"penguins/active": b"2"}], ids=["nothing is trusted", "the active one is not"])
+def test_3_16_nothing_answers_for_what_is_not_trusted(files: Files, local: Store) -> None:
+    """Where what should answer is not trusted, nothing is complete and nothing arrives."""
+    older = package()
+    upload(older | package("penguins/2") | files)
+    digest = hashlib.sha256(older["penguins/1/manifest.json"] if files else b"").hexdigest()
+    outcome = fetched(local, trusted=(digest,))
+    assert not outcome.complete and not outcome.arrived and left(local) == []
 
 
 def test_version_is_never_overwritten(local: Store) -> None:
@@ -363,7 +376,17 @@ def test_stages_are_told(local: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["http://h/x", "s3:/b", "s3://", "memory://x", "s3://b?key=k", "simplecache::s3://b"]
+    "address",
+    [
+        "http://h/x",
+        "s3:/b",
+        "s3://",
+        "memory://x",
+        "s3://b?key=k",
+        "simplecache::s3://b",
+        "s3://b/x::file:///etc",
+        "s3://key:secret@b",
+    ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     """Only buckets and folders are read, by the schemes of the table, and no key stands in an address."""

@@ -136,6 +136,17 @@ def test_full_disk_is_tried_again(
     assert fetcher.attempt()
 
 
+def test_note_is_short_and_can_be_written(fetcher: Fetcher, local: Store, bucket: Path) -> None:
+    """Whatever names the objects have, the note is one short line."""
+    for number in range(40):
+        folder = bucket / f"a\nb{number}" / "1"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+    assert not fetcher.attempt()
+    note = local.awaited() or ""
+    assert "invalid-manifest" in note and len(note) < 600
+
+
 def test_what_was_here_is_not_awaited(bucket: Path, local: Store) -> None:
     """Packages that were fetched before answer at once; those of a first fetch that never ended do not."""
     fill(local.folder)
@@ -226,6 +237,22 @@ def test_fetching_ends_with_the_master(sent: signal.Signals, bucket: Path, tmp_p
         server.stop(sent)
         wait_for(lambda: not Path(f"/proc/{fetching}").exists())
         wait_for(lambda: is_free(server.port))
+
+
+@pytest.mark.slow
+def test_download_that_is_ended_leaves_nothing(bucket: Path, tmp_path: Path) -> None:
+    """SIGTERM in the middle of a download clears away what is half done."""
+    fill(bucket)
+    (bucket / "penguins" / "1" / "model.joblib").unlink()
+    os.mkfifo(bucket / "penguins" / "1" / "model.joblib")  # a download that never ends
+    fetched = tmp_path / "fetched"
+    with running(fetched, ANYPORT_MODELS_URI=f"file://{bucket}", WEB_CONCURRENCY="1") as server:
+        wait_for(lambda: b"penguins/1 is being downloaded" in server.request("GET", "/readyz")[2])
+        wait_for(lambda: bool(list(fetched.glob(".fetching-*"))))
+        [fetching] = fetchers(server.process.pid)
+        assert server.stop() == 0
+    wait_for(lambda: not Path(f"/proc/{fetching}").exists())
+    assert {path.name for path in fetched.iterdir()} == {".awaited", ".lock-fetching"}
 
 
 def is_free(port: int) -> bool:
