@@ -1,13 +1,14 @@
-# make serve | make test | make test-platforms | make bench | make bench-quick | make install | make lock | make format | make docs
+# make serve | make test | make test-platforms | make test-clients | make bench | make bench-quick | make install | make lock | make format | make docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TOOLS := $(VENV)/tools
-VENDORS := appengine awsebcli azure heroku honcho nginx open-inference-openapi pyarrow pythonanywhere pyuwsgi tritonclient wrk
+CLIENTS := azureml-inference-server-http boto3 eas-prediction google-cloud-aiplatform ibm-watsonx-ai kserve mlflow mlserver oci sagemaker-core
+VENDORS := appengine awsebcli azure hadolint heroku honcho nginx open-inference-openapi openapi-spec-validator pyarrow pythonanywhere pyuwsgi tritonclient wrk
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: serve test install lint types pytest test-platforms bench bench-quick lock-peers format docs lock clean
+.PHONY: serve test install lint types pytest test-platforms test-clients bench bench-quick lock-peers format docs lock clean
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.installed
@@ -26,7 +27,8 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.installed-dev $(VENV)/.gunicorn-source
-	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/vendors --ignore=tests/rehearsal
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/vendors --ignore=tests/clients \
+	  --ignore=tests/rehearsal
 
 # Programs that nobody here wrote read the deployment files, Arrow is sent, and every platform is rehearsed. pyarrow is not
 # among the requirements, and stands beside them only here, because pandas would take it up.
@@ -35,6 +37,10 @@ test-platforms: $(VENV)/.installed-dev $(VENDORS:%=$(TOOLS)/%/.made)
 	PYTHONPATH="$$(echo $(abspath $(TOOLS))/pyarrow/lib/python*/site-packages)" \
 	  $(BIN)/python -m pytest tests/vendors/arrow tests/protocols/test_native.py tests/protocols/test_protocols.py -q
 	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/rehearsal -q  # alone, because it measures
+
+# The clouds' own clients ask a service of ours, each in an environment of its own.
+test-clients: $(VENV)/.installed-dev $(CLIENTS:%=$(TOOLS)/%/.made)
+	$(BIN)/python -m pytest tests/clients -q -n 2 --dist loadfile
 
 # Everything takes about an hour; less of it: make bench PEERS="anyport twin" WORKLOADS=penguins ROUNDS=3 SECONDS=4
 bench: $(VENV)/.installed-dev $(TOOLS)/wrk/.made

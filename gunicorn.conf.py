@@ -23,6 +23,7 @@ with importing():
 
     from service import capacity
     from service.errors import ServiceError
+    from service.fetcher import announce, start_fetching
     from service.gunicorn_check import check_gunicorn
     from service.logs import log_config
     from service.runtimes import RUNTIMES
@@ -100,6 +101,11 @@ def on_starting(server):
     except ServiceError as error:
         asked = " ".join([*sys.argv[1:], os.environ.get("GUNICORN_CMD_ARGS", "")]).strip()
         refuse(f"{error.detail}; it was started with: {asked}")
+    if settings.models_uri is not None:
+        try:
+            announce(settings.models_uri, _store)
+        except ServiceError as error:
+            refuse(error.detail)
     if not settings.models_dir.is_dir():
         refuse(f"ANYPORT_MODELS_DIR={str(settings.models_dir)!r} is not a folder; make one with `flask pack`")
     server.log.info(
@@ -121,13 +127,17 @@ def refuse(reason):
 
 
 def when_ready(server):
-    """Import what every worker needs, once the port is open: the workers then share those pages and start sooner."""
+    """Begin to fetch models, and import what every worker needs, once the port is open.
+
+    The workers then share those pages and start sooner.
+    """
+    fetching = start_fetching() if settings.models_uri is not None else None
     with importing():
         for module in _needed_modules():
             with suppress(ImportError):  # the worker that needs it says so, with the way to mend it
                 importlib.import_module(module)
     # Ctrl-C drains like SIGTERM; a second one ends at once.
-    server.handle_int = server.handle_term = lambda: stop(server)
+    server.handle_int = server.handle_term = lambda: stop(server, fetching)
 
 
 def _needed_modules():
@@ -136,9 +146,11 @@ def _needed_modules():
         yield from RUNTIMES[runtime].IMPORTS
 
 
-def stop(server):
+def stop(server, fetching):
     """Tell the workers that nobody accepts after them, then end as gunicorn does."""
     board.announce_stop()
+    if fetching is not None:
+        fetching.terminate()
     type(server).handle_term(server)
 
 

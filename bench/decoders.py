@@ -32,7 +32,7 @@ import pandas
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from service.errors import ServiceError
-from service.protocols import csv_body, native
+from service.protocols import csv_body, json_answer, native
 from service.protocols.csv_body import read_csv
 from service.protocols.json_body import write_json
 from service.protocols.typed_json import Sent, _has_colons, _table
@@ -53,7 +53,7 @@ def service(signature: Signature) -> Decode:
 
 def exact(signature: Signature) -> Decode:
     """Read with the standard library's json, then check every cell."""
-    return lambda body: native._table(native._document(body), signature, MAX_ROWS)
+    return lambda body: native.read_exactly(body, signature, MAX_ROWS)[0]
 
 
 def validated(signature: Signature) -> Decode:
@@ -260,7 +260,8 @@ def exact_answer(answer: PredictResponse, content_type: str) -> bytes:
     if content_type == "text/csv":
         return csv_body._write_cells([csv_body._names(answer), *csv_body._rows_of_cells(answer)])
     arrays = (answer.predictions, *(answer.probabilities or ()))
-    return write_json(native._answer(answer, native._classes(answer.signature), *(array.tolist() for array in arrays)))
+    classes = json_answer._classes(answer.signature)
+    return write_json(native._answer(answer, json_answer._answered(answer, [a.tolist() for a in arrays], classes)))
 
 
 def answers() -> None:

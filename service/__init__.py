@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             Store(chosen.models_dir),
             Terms(chosen.policy, chosen.serve, Limits(TRIAL_S, chosen.memory_mib or int(memory_limit_mib()))),
             patience_s=PATIENCE * chosen.request_timeout_s,
+            fetched=chosen.models_uri is not None,
         ),
         max_body_bytes=chosen.max_body_bytes,
         max_rows=chosen.max_rows,

@@ -40,7 +40,7 @@ class Catalogue:
 
         Raises:
             UnknownModel, UnknownVersion: If there is no such package.
-            NotReady: If there is one, but it could not be opened.
+            NotReady: If there is one, but it could not be opened; or if the default is asked and there is none at all.
         """
         if name is None:
             name = self._default()
@@ -79,7 +79,9 @@ class Catalogue:
     def _default(self) -> str:
         if self.default is not None:
             return self.default
-        names = ", ".join(self.entries) or "none"
+        if not self.entries:
+            raise NotReady("the models folder holds no package; make one with `flask pack`")
+        names = ", ".join(self.entries)
         raise UnknownModel(
             f"{self._no_default} (there are: {names}); name one in the path as /v1/models/NAME:predict, or run "
             "`flask activate NAME --default`"

@@ -19,7 +19,7 @@ ServiceError
 │   └── Overloaded, InsufficientMemory, Draining
 ├── PackageError             a model package cannot be opened
 │   ├── OnTrial, InvalidManifest, ChecksumMismatch, VersionSkew, MissingLibrary
-│   └── UnreadableModel, UntrustedModel, GoldenMismatch
+│   └── UnreadableModel, UntrustedModel, GoldenMismatch, UnreadableBucket
 ├── PackingError             `flask pack` needs something else from its user
 ├── PlatformError            a platform's file, tool or tree is not what a command needs
 └── SettingsError            an environment variable holds an unusable value
@@ -58,8 +58,12 @@ class Fault:
     feature: str | None = None
 
     def told(self) -> str:
-        """Tell it in one line: where, and what."""
-        places = (f"row {self.row}" if self.row is not None else "", repr(self.feature) if self.feature else "")
+        """Tell it in one line: where, unless the detail names it, and what."""
+        feature = repr(self.feature) if self.feature else ""
+        places = (
+            f"row {self.row}" if self.row is not None else "",
+            "" if feature and self.detail.startswith(feature) else feature,
+        )
         return f"{', '.join(filter(None, places)) or 'the request'}: {self.detail}"
 
 
@@ -311,6 +315,11 @@ class UntrustedModel(PackageError):
 class GoldenMismatch(PackageError):
     code = "golden-mismatch"
     title = "The model does not answer its golden rows as it did when packed"
+
+
+class UnreadableBucket(PackageError):
+    code = "unreadable-bucket"
+    title = "The bucket that holds the models cannot be read"
 
 
 class PackingError(ServiceError):

@@ -44,9 +44,13 @@ class Keeper:
     Without `follow`, as under a server that has no threads, the store is looked at by the requests themselves.
     """
 
-    def __init__(self, store: Store, terms: Terms, patience_s: float | None = None) -> None:
+    def __init__(self, store: Store, terms: Terms, patience_s: float | None = None, *, fetched: bool = False) -> None:
         self._store, self._terms = store, terms
         self._patience_s = patience_s
+        self._fetched = fetched
+        """Whether a process of its own brings packages into the store."""
+        self.awaited: str | None = None
+        """Why the store's first packages have not been fetched yet."""
         self._spare: Store | None = None
         self._catalogue: Catalogue | None = None
         self._marks: dict[str, Mark] = {}
@@ -67,6 +71,8 @@ class Keeper:
             NotReady: If the models are still being loaded after `patience_s`.
         """
         if self._followed:
+            if self.awaited is not None:
+                raise NotReady(self.awaited)
             if not self._loaded.wait(self._patience_s):
                 raise NotReady("the models are still being loaded; send it again")
         elif time.monotonic() >= self._look_at:
@@ -87,9 +93,11 @@ class Keeper:
         """
         self._spare = spare
         self._followed = self._arrivals.in_background = True
+        self.awaited = self._store.awaited() if self._fetched else None
         Thread(target=self._follow, args=(changed,), name="keeper", daemon=True).start()
 
     def _follow(self, changed: Callable[[], None]) -> None:
+        self._await_packages()
         self._note_loading()
         while True:
             before = self._catalogue
@@ -102,6 +110,12 @@ class Keeper:
                 changed()
                 self._keep_spare()
             time.sleep(LOOK_S)
+
+    def _await_packages(self) -> None:
+        """Wait until the active version of every model is there: to answer with some would be to answer wrongly."""
+        while self.awaited is not None:
+            time.sleep(LOOK_S)
+            self.awaited = self._store.awaited()
 
     def _note_loading(self) -> None:
         """Leave a note for as long as this process loads its first models; one of a dead process is a warning."""

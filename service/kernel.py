@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,6 +20,15 @@ Source: Linux Documentation/networking/filter.rst, read 2026-11-22.
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """Source: man 3 mallopt, read 2026-11-22."""
+
+
+PR_SET_PDEATHSIG = 1
+"""Source: man 2 prctl, read 2026-11-22."""
+
+
+def end_with_parent(sent: signal.Signals) -> None:
+    """Have the kernel send this process a signal when the one that started it ends."""
+    CDLL(None).prctl(PR_SET_PDEATHSIG, sent)
 
 
 def tidy_memory() -> None:

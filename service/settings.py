@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from service.bucket import ADDRESS
 from service.errors import SettingsError, shorten
 
 if TYPE_CHECKING:
@@ -21,9 +23,10 @@ OWN_MODELS = Path(__file__).resolve().parent.parent / "models"
 MOUNTS = (Path("/opt/ml/model"), Path("/opt/ds/model/deployed_model"), Path("/eas/workspace/model"))
 """Where SageMaker, OCI Data Science and Alibaba EAS put the artefact that they were given."""
 MOST_WRAPPERS = 3
+BATCH_ROWS, BATCH_CELLS = 1_000_000, 16_000_000
 ROUTE = r"^/[!-~]*$"
-OWN_VARIABLES = {"vertex": "AIP_PREDICT_ROUTE", "oci": "MODEL_DEPLOYMENT_OCID"}
-"""Which platforms tell themselves by a variable that they alone set."""
+OWN_VARIABLES = {"vertex": ("AIP_PREDICT_ROUTE", "AIP_MODE"), "oci": ("MODEL_DEPLOYMENT_OCID",)}
+"""Which platforms tell themselves by a variable that they alone set, any of these."""
 COMPUTE_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -32,12 +35,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    models_uri: str | None = Field(
+        default=None, pattern=ADDRESS, validation_alias=AliasChoices("ANYPORT_MODELS_URI", "AIP_STORAGE_URI")
+    )
+    """Address of a bucket, or of a folder in one, from which packages are fetched when gunicorn starts. Vertex AI sets
+    the second name where a model has artifacts."""
+
+    models_sha256: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
+    """SHA-256 sums, separated by commas, of the `manifest.json` of each package that may be fetched. By default any:
+    whoever may write to the bucket is trusted then."""
+
+    cache_dir: Path = Path("~/.cache/anyport")
+    """Where `flask rehearse` keeps virtual environments, `flask bundle` what it writes, and the service what it has
+    fetched."""
+
     models_dir: Path = Field(
-        default_factory=lambda: next(filter(_holds_packages, map(_unwrapped, MOUNTS)), OWN_MODELS),
+        default_factory=lambda said: _found_models(said["models_uri"], said["cache_dir"]),
         validation_alias=AliasChoices("ANYPORT_MODELS_DIR", "AZUREML_MODEL_DIR"),
     )
-    """Folder of the model packages, or one that holds that folder alone. By default where SageMaker, OCI and EAS mount
-    what they were given, if packages are there, else `models/`."""
+    """Folder of the model packages, or one that holds that folder alone. By default one in ANYPORT_CACHE_DIR where
+    models are fetched; else where SageMaker, OCI and EAS mount what they were given, if packages are there; else
+    `models/`."""
 
     serve: Literal["all", "active"] = "all"
     """Which versions of each model are loaded: all of them, or only the active one."""
@@ -45,11 +63,17 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, le=2**30)
     """Largest request body in bytes, also after decompression."""
 
-    max_rows: int = Field(default=10_000, ge=1, le=10_000_000)
-    """Largest number of rows in one request."""
+    max_rows: int = Field(
+        default_factory=lambda: BATCH_ROWS if os.environ.get("SAGEMAKER_BATCH") else 10_000, ge=1, le=10_000_000
+    )
+    """Largest number of rows in one request. By default 10,000; in a batch transform of SageMaker 1,000,000, because it
+    fills whole bodies with rows."""
 
-    max_cells: int = Field(default=1_000_000, ge=1, le=1_000_000_000)
-    """Largest number of values in one request: of a model with many features it takes fewer rows."""
+    max_cells: int = Field(
+        default_factory=lambda: BATCH_CELLS if os.environ.get("SAGEMAKER_BATCH") else 1_000_000, ge=1, le=1_000_000_000
+    )
+    """Largest number of values in one request: of a model with many features it takes fewer rows. By default 1,000,000;
+    in a batch transform 16,000,000."""
 
     gzip_requests: bool = False
     """Whether bodies with `Content-Encoding: gzip` are accepted."""
@@ -138,9 +162,6 @@ class Settings(BaseModel):
     """Who set WEB_CONCURRENCY: a guess by Heroku's buildpack (`heroku/python`) knows nothing of the model and is passed
     over."""
 
-    cache_dir: Path = Path("~/.cache/anyport")
-    """Where `flask rehearse` keeps virtual environments, and `flask bundle` what it writes."""
-
     verify_key: SecretStr | None = None
     """The key that `flask verify` sends as a bearer token."""
 
@@ -149,7 +170,7 @@ class Settings(BaseModel):
     def _unwrap(cls, value: Path) -> Path:
         return _unwrapped(value)
 
-    @field_validator("skops_trusted", mode="before")
+    @field_validator("skops_trusted", "models_sha256", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -188,7 +209,8 @@ def read_settings() -> Settings:
     try:
         return Settings.model_validate(found)
     except ValidationError as error:
-        raise SettingsError("; ".join(_complaint(fault) for fault in error.errors(include_url=False))) from error
+        faults = [fault for fault in error.errors(include_url=False) if fault["type"] != "default_factory_not_called"]
+        raise SettingsError("; ".join(map(_complaint, faults))) from error
 
 
 def variables(field: str) -> tuple[str, ...]:
@@ -208,6 +230,16 @@ def limit_compute_threads() -> None:
         os.environ.setdefault(name, "1")
 
 
+def _found_models(address: str | None, cache_dir: Path) -> Path:
+    """Return the folder of the models where nobody names one. Each address has its own: none answers for another."""
+    if address is None:
+        return next(filter(_holds_packages, map(_unwrapped, MOUNTS)), OWN_MODELS)
+    try:
+        return cache_dir.expanduser() / "models" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    except RuntimeError as error:  # nobody knows this user's home
+        raise SettingsError("there is no home folder to fetch models into; set ANYPORT_CACHE_DIR") from error
+
+
 def _unwrapped(folder: Path) -> Path:
     """Return the folder of the packages: this one, or a lone one in it, for an archive of a folder adds a level."""
     found = folder
@@ -224,7 +256,7 @@ def _holds_packages(folder: Path) -> bool:
 
 
 def _whose_platform() -> Any:
-    return next((name for name, variable in OWN_VARIABLES.items() if os.environ.get(variable)), "native")
+    return next((name for name, own in OWN_VARIABLES.items() if any(map(os.environ.get, own))), "native")
 
 
 def _check_names() -> None:

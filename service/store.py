@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from service.errors import (
     ChecksumMismatch,
@@ -43,6 +43,7 @@ MANIFEST = "manifest.json"
 ACTIVE = "active"
 DEFAULT = "default"
 LOCK = ".lock"
+AWAITED = ".awaited"
 MAX_MANIFEST_BYTES = 16 * 2**20
 READ_BYTES = 2**20
 Mark = tuple[int, int, int]
@@ -80,7 +81,7 @@ class Store:
             version, name = path.parent.name, path.parent.parent.name
             if NAME.fullmatch(name) and VERSION.fullmatch(version):
                 found.setdefault(name, []).append(version)
-        return {name: sorted(versions, key=_natural) for name, versions in found.items()}
+        return {name: sorted(versions, key=natural) for name, versions in found.items()}
 
     def active(self, name: str) -> str:
         """Return the version that answers when a request names none.
@@ -166,6 +167,9 @@ class Store:
             PackageError: If a file is missing or altered, or what every form needs is missing or of another version.
         """
         _check_any(manifest, policy)
+        self._check_files(manifest, but=but)
+
+    def _check_files(self, manifest: Manifest, *, but: str | None = None) -> None:
         folder = self._package(manifest.name, manifest.version)
         for entry in manifest.files:
             if entry.name != but:
@@ -199,13 +203,18 @@ class Store:
             return RUNTIMES[runtime].load(stream, Source(manifest.label, manifest.skops_types), policy)
 
     @contextmanager
-    def staging(self) -> Iterator[Path]:
+    def staging(self, work: str = "packing") -> Iterator[Path]:
         """Give an empty folder beside the packages to build one in; whatever is left in it is removed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".packing-", dir=self.folder))
+        folder = Path(tempfile.mkdtemp(prefix=f".{work}-", dir=self.folder))
         try:
             yield folder
         finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, work: str) -> None:
+        """Remove what a killed process has left of this kind of work; call it where no other process does it."""
+        for folder in self.folder.glob(f".{work}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def check_free(self, name: str, version: str) -> None:
@@ -263,9 +272,13 @@ class Store:
         """
         with self.staging() as staged:
             other.copy_files(manifest, staged)
-            self.remove(manifest.name, manifest.version)
-            for file in self.add(staged, manifest, mode=0o700).iterdir():
-                file.chmod(0o600)
+            self.take(staged, manifest)
+
+    def take(self, staged: Path, manifest: Manifest) -> None:
+        """Put staged files, which were verified, in the place of the package that is here, for this user alone."""
+        self.remove(manifest.name, manifest.version)
+        for file in self.add(staged, manifest, mode=0o700).iterdir():
+            file.chmod(0o600)
 
     def copy_files(self, manifest: Manifest, folder: Path) -> None:
         """Copy a package's files, each from the descriptor that was verified.
@@ -283,6 +296,28 @@ class Store:
             return self.manifest(manifest.name, manifest.version) == manifest
         except PackageError:
             return False
+
+    def intact(self, manifest: Manifest) -> bool:
+        """Whether exactly this package is here, and every file of it is as it was packed."""
+        try:
+            self._check_files(manifest)
+        except PackageError:
+            return False
+        return self.holds(manifest)
+
+    def await_packages(self, why: str | None) -> None:
+        """Note why the first packages are not here yet; None once they are."""
+        if why is not None:
+            _write_pointer(self.folder / AWAITED, why)
+        else:
+            (self.folder / AWAITED).unlink(missing_ok=True)
+
+    def awaited(self) -> str | None:
+        """Return why the first packages are not here yet; None if they are, or are not waited for."""
+        try:
+            return _read_pointer(self.folder / AWAITED)
+        except PackageError:  # then it is as if nobody had said
+            return None
 
     @contextmanager
     def alone(self, work: str = "") -> Iterator[None]:
@@ -310,7 +345,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         os.fsync(stream.fileno())
 
 
-def add_file(folder: Path, name: str, source: BinaryIO) -> PackedFile:
+class Readable(Protocol):
+    """Anything that gives its bytes in blocks."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most so many bytes; none at the end."""
+
+
+def add_file(folder: Path, name: str, source: Readable) -> PackedFile:
     """Copy a file durably into a staged package and return its manifest entry."""
     digest, size = hashlib.sha256(), 0
     with (folder / name).open("wb") as target:
@@ -408,7 +450,7 @@ def _mark(path: Path) -> Mark | None:
     return found.st_ctime_ns, found.st_size, found.st_ino
 
 
-def _natural(version: str) -> list[tuple[int, int, str]]:
+def natural(version: str) -> list[tuple[int, int, str]]:
     """Order versions as people count: 2 before 10, 1.9 before 1.10."""
     return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in re.split(r"(\d+)", version) if p]
 

@@ -146,6 +146,11 @@ class Faults:
             raise faults_error(ordered, self.total)
 
 
+def most_rows(signature: Signature, max_rows: int, max_cells: int) -> int:
+    """Return how many rows of a model one request may have: of one with many features fewer."""
+    return min(max_rows, max(1, max_cells // len(signature.features)))
+
+
 def check_size(n_rows: int, max_rows: int) -> None:
     """Refuse a request with no row, or with more rows than one request may have."""
     if n_rows == 0:

@@ -5,7 +5,6 @@ Run as `python -m service.trial TERMS` with the terms as JSON; it prints one JSO
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import logging
@@ -24,6 +23,7 @@ from typing import Any
 
 from service.capacity import resident_mib
 from service.errors import PackageError, ServiceError, UnreadableModel, every_error
+from service.kernel import end_with_parent
 from service.manifest import Cost
 from service.predictor import Predictor, open_predictor
 from service.runtimes import RUNTIMES, Policy
@@ -37,8 +37,6 @@ BUDGET_S = 0.3
 SAID_BYTES = 4096
 """How much of what a package prints at its end goes to the log."""
 OUT_OF_MEMORY = 40
-PR_SET_PDEATHSIG = 1
-"""Source: man 2 prctl, read 2026-11-22."""
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +122,7 @@ def _error(code: str, detail: str) -> PackageError:
 
 def _restrain(limits: Limits) -> None:
     """End with the process that asked, at the time limit, and before anybody else where memory runs out."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     signal.alarm(limits.timeout_s)
     with suppress(OSError):  # a sandbox without this file; the limit below still holds
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -29,7 +29,7 @@ from service.answer import Answers, problem
 from service.board import Board
 from service.capacity import resident_mib
 from service.catalogue import Catalogue
-from service.cheap import CheapModels
+from service.cheap import CheapModels, path_of
 from service.connection import Connection, Running
 from service.errors import (
     Draining,
@@ -86,9 +86,7 @@ BODY_GROWTH = 16
 The worst of some fifty hostile bodies grew by 14.5, but for CSV of a thousand columns, which grew by 24.6
 (`python -m bench.decoders growth service`, 2026-11-23).
 """
-HEALTH = (b"/livez", b"/healthz", b"/readyz", b"/ping", b"/health", b"/v2/health/live", b"/v2/health/ready")
-PROBES = tuple(b"%s %s " % (method, path) for method in (b"GET", b"HEAD") for path in HEALTH)
-"""How the requests of balancers begin, which are answered even where every thread is busy."""
+ASKING = (b"GET ", b"HEAD ")
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -144,7 +142,8 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.addresses = {listener: listener.getsockname() for listener in self.sockets}
         self._count()
         self.answers = Answers(self.wsgi, self.cfg)
-        self.keeper = self.wsgi.extensions["anyport"].keeper
+        serving = self.wsgi.extensions["anyport"]
+        self.keeper, self.health_paths = serving.keeper, {path.encode() for path in serving.health_paths}
         self.keeper.follow(None if board.spare is None else Store(board.spare), self._wake_up)
         while self.alive and not board.stopping and self.ppid == os.getppid():
             self._serve(0.5)
@@ -448,7 +447,7 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         self.nr += 1
         if self.nr >= self.max_requests and not self.tired:
             self.tired = f"has answered {self.nr} requests"
-        if request.startswith(PROBES) or self._is_cheap(connection, request):
+        if self._is_probe(request) or self._is_cheap(connection, request):
             self._send(connection, *self._answer_here(connection, request))
         elif len(self.running) >= self.cfg.threads + self.settings.queue:
             self._refuse(connection, Overloaded("every thread is busy and the queue is full; send it again"))
@@ -460,6 +459,10 @@ class AnyportWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             self.running[future] = Running(stuck_at, connection.reserved_bytes)
             connection.reserved_bytes = 0  # the task has it now, whatever becomes of the connection
             future.add_done_callback(lambda done: self._report(connection, done))
+
+    def _is_probe(self, request: bytes) -> bool:
+        """Whether a balancer asks for health, which is told even where every thread is busy."""
+        return request.startswith(ASKING) and path_of(request) in self.health_paths
 
     def _is_cheap(self, connection: Connection, request: bytes) -> bool:
         known = self.keeper.peek() is self.catalogue  # else the paths are those of other models

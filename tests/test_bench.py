@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pandas
 import pytest
 
-from bench import quick
+from bench import decoders, quick
 from bench.answers import Verdict, compare
 from bench.drive import Ask, Result, parse, write_script
 from bench.environments import run
@@ -27,6 +28,9 @@ from bench.servers import Prepared, free_port, serving
 from bench.table import LOAD_COLUMNS, NOTHING, START_COLUMNS, load_rows, markdown, number, ratio, read
 from bench.wires import CSV, WIRES, Answer
 from bench.workloads import WORKLOADS, Trained, Workload, draw
+from service.protocols import native
+from service.signature import Feature, Output, Signature
+from service.table import PredictResponse
 from tests.conftest import ROOT
 
 # --- What wrk says
@@ -390,3 +394,14 @@ def test_committed_results_have_every_workload_and_peer() -> None:
     assert set(WORKLOADS) <= set(found)
     seen = {row["peer"] for rows in found.values() for row in rows}
     assert set(peers()) <= seen
+
+
+@pytest.mark.parametrize("decoder", [decoders.service, decoders.exact, decoders.validated])
+def test_decoders_that_are_compared_read_alike(decoder: Any) -> None:
+    """Each decoder of the comparison still reads a body of the native protocol."""
+    of = Signature(
+        features=(Feature(name="mm", dtype="float64"),), outputs=(Output(name="y", dtype="string", classes=("a", "b")),)
+    )
+    assert decoder(of)(b'{"instances": [{"mm": 1.5}, [2]]}').columns["mm"].tolist() == [1.5, 2.0]
+    answer = PredictResponse("m", "1", of, numpy.array(["a"]), (numpy.array([[0.25, 0.75]]),))
+    assert decoders.exact_answer(answer, "application/json") == native.encode_response(answer, "application/json")

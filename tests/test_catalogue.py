@@ -96,7 +96,7 @@ def test_no_models_is_not_ready(tmp_path: Path) -> None:
     catalogue = load(Store(tmp_path / "absent"))
     assert not catalogue.ready()
     assert catalogue.refusals() == {}
-    with pytest.raises(UnknownModel, match="there are: none"):
+    with pytest.raises(NotReady, match="holds no package"):
         catalogue.predictor()
 
 

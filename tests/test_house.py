@@ -20,16 +20,16 @@ ORDER = [
     {"errors", "logs", "kernel", "framing"},
     {"signature"},
     {"manifest", "table"},
-    {"runtimes", "protocols", "capacity"},
+    {"runtimes", "protocols", "capacity", "bucket"},
     {"store", "batching"},
     {"predictor"},
     {"trial", "catalogue", "compiler"},
     {"arrivals"},
     {"survey"},
     {"keeper"},
-    {"web", "packing", "platforms"},
+    {"web", "packing", "platforms", "fetch"},
     {"settings", "board", "heads", "cheap", "gunicorn_check"},
-    {"connection", "answer"},
+    {"connection", "answer", "scoring", "fetcher"},
     {"commands"},
     {"command_line"},
     {"__init__"},
@@ -37,7 +37,7 @@ ORDER = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FLASK_ROOMS = {"web", "commands", "command_line", "__init__", "wsgi"}
-HEAVY = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime", "pyarrow", "mlflow", "yaml"}
+HEAVY = {"sklearn", "scipy", "pandas", "joblib", "skops", "onnxruntime", "pyarrow", "mlflow", "yaml", "fsspec"}
 
 
 def room_of(path: Path) -> str:
@@ -151,6 +151,19 @@ def test_a_worker_never_imports_what_only_commands_need() -> None:
         if name.startswith(("service.commands", "service.compiler", "service.packing", "service.platforms"))
     }
     assert not loaded & {"onnxruntime", "skops", "yaml"}
+
+
+def test_a_worker_never_imports_what_reads_buckets(tmp_path: Path) -> None:
+    """Neither the master nor a worker of a service that fetches its models imports fsspec; its own process does."""
+    code = (
+        "import runpy, sys\n"
+        "import service.wsgi\n"
+        "runpy.run_path('gunicorn.conf.py')\n"
+        "assert service.wsgi.app.test_client().get('/readyz').status_code == 503\n"
+        "assert not {name for name in sys.modules if name.split('.')[0] in ('fsspec', 's3fs')}"
+    )
+    said = {"ANYPORT_MODELS_URI": f"file://{tmp_path}", "ANYPORT_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | said, check=True)
 
 
 def test_procfile_is_one_plain_line() -> None:

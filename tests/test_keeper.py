@@ -784,6 +784,36 @@ def test_requests_wait_for_the_first_load(store: Watched, follow: Callable[..., 
         assert answers(asked.result(WAIT_S)) == "penguins/1"
 
 
+def test_nothing_is_loaded_while_it_is_fetched(store: Watched, follow: Callable[..., Event]) -> None:
+    """Until the first packages are there nothing is loaded, and requests are refused at once with the reason."""
+    store.await_packages("models are fetched from s3://")
+    keeper = Keeper(store, Terms(), patience_s=WAIT_S, fetched=True)
+    follow(keeper)
+    with pytest.raises(NotReady, match="models are fetched from s3://"):
+        keeper.catalogue()
+    store.await_packages("models are fetched from s3://: penguins/1")
+    deadline = time.monotonic() + WAIT_S
+    while keeper.awaited != "models are fetched from s3://: penguins/1":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert keeper.peek() is None and not store.done["marks"]
+    store.await_packages(None)
+    while keeper.peek() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert answers(keeper.catalogue()) == "penguins/1"
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_nothing_else_is_awaited(store: Watched, fetched: bool, follow: Callable[..., Event]) -> None:
+    """Without a note, and where nothing is fetched, what is there is loaded."""
+    if not fetched:
+        store.await_packages("an older start fetched into this folder")
+    keeper = Keeper(store, Terms(), patience_s=WAIT_S, fetched=fetched)
+    follow(keeper)
+    assert answers(keeper.catalogue()) == "penguins/1"
+
+
 def test_follower_outlives_the_store(store: Watched, spare: Store, follow: Callable[..., Event]) -> None:
     """After whatever the store and the spare copies did to it, the background thread still follows."""
     keeper = Keeper(store, Terms(), patience_s=WAIT_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from service.settings import (
 )
 
 READ = [
+    ("ANYPORT_MODELS_URI", "s3://bucket/models", "models_uri", "s3://bucket/models"),
+    ("AIP_STORAGE_URI", "gs://bucket/models/", "models_uri", "gs://bucket/models/"),
+    ("ANYPORT_MODELS_SHA256", f"{'0' * 64}, {'a' * 64}", "models_sha256", ("0" * 64, "a" * 64)),
+    ("ANYPORT_CACHE_DIR", "/srv/cache", "cache_dir", Path("/srv/cache")),
     ("ANYPORT_MODELS_DIR", "/srv/models", "models_dir", Path("/srv/models")),
     ("AZUREML_MODEL_DIR", "/var/models", "models_dir", Path("/var/models")),
     ("ANYPORT_SERVE", "active", "serve", "active"),
@@ -55,10 +60,14 @@ READ = [
     ("ANYPORT_EAS_TOKEN", "t", "eas_token", SecretStr("t")),
     ("WEB_CONCURRENCY", "3", "web_concurrency", 3),
     ("WEB_CONCURRENCY_SET_BY", "someone", "web_concurrency_set_by", "someone"),
-    ("ANYPORT_CACHE_DIR", "/srv/cache", "cache_dir", Path("/srv/cache")),
     ("ANYPORT_VERIFY_KEY", "k", "verify_key", SecretStr("k")),
 ]
+OWN = {variable: protocol for protocol, own in OWN_VARIABLES.items() for variable in own}
+"""The protocol of each variable that one platform alone sets."""
 MISTYPED = [
+    ("ANYPORT_MODELS_URI", "http://host/models"),
+    ("AIP_STORAGE_URI", "gs://bucket/models?key=k"),
+    ("ANYPORT_MODELS_SHA256", "0" * 63),
     ("ANYPORT_SERVE", "everything"),
     ("ANYPORT_MAX_BODY_BYTES", "10MB"),
     ("ANYPORT_MAX_BODY_BYTES", "1023"),
@@ -92,7 +101,7 @@ MISTYPED = [
 @pytest.fixture(autouse=True)
 def _without_platform_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a platform may have set out of these tests."""
-    for variable in [*(variable for variable, *_ in READ), *OWN_VARIABLES.values()]:
+    for variable in [*(variable for variable, *_ in READ), *OWN, "SAGEMAKER_BATCH"]:
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -105,17 +114,27 @@ def refusal() -> str:
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), READ)
 def test_setting_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any) -> None:
-    """Each variable sets its field and changes no other, but that one of a platform's own tells its protocol."""
+    """Each variable sets its field and no other; but one of a platform's own tells its protocol, and the address of
+    models a folder for them."""
     default = read_settings().model_dump()
     monkeypatch.setenv(variable, text)
     assert getattr(read_settings(), field) == value
     assert {name for name, found in read_settings().model_dump().items() if found != default[name]} <= {
         field,
-        *(["protocol"] if variable in OWN_VARIABLES.values() else []),
+        *(["protocol"] if variable in OWN else []),
+        *(["models_dir"] if field == "models_uri" else []),
     }
 
 
-@pytest.mark.parametrize(("protocol", "variable"), OWN_VARIABLES.items())
+def test_batch_transform_has_more_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SageMaker's batch transform fills bodies with rows, and their limit there is what a body can hold."""
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    assert (read_settings().max_rows, read_settings().max_cells) == (1_000_000, 16_000_000)
+    monkeypatch.setenv("ANYPORT_MAX_ROWS", "5")
+    assert read_settings().max_rows == 5
+
+
+@pytest.mark.parametrize(("variable", "protocol"), OWN.items())
 def test_platform_tells_its_protocol(monkeypatch: pytest.MonkeyPatch, protocol: str, variable: str) -> None:
     """A variable that only one platform sets makes the shared paths speak its protocol, unless the operator chose."""
     assert read_settings().protocol == "native"
@@ -146,6 +165,41 @@ def test_artefact_is_found_where_it_is_mounted(
     assert read_settings().models_dir == second.joinpath(*wrappers)
     monkeypatch.setenv("AZUREML_MODEL_DIR", str(second))
     assert read_settings().models_dir == second.joinpath(*wrappers)
+
+
+def test_each_address_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was fetched from one address never answers for another; a folder that is set is taken for all."""
+    mounted = tmp_path / "mounted"
+    shutil.copytree(settings.OWN_MODELS, mounted)
+    monkeypatch.setattr(settings, "MOUNTS", (mounted,))
+    monkeypatch.setenv("ANYPORT_CACHE_DIR", str(tmp_path / "cache"))
+    folders = set()
+    for address in ("gs://bucket/a", "gs://bucket/b", "s3://bucket/a"):
+        monkeypatch.setenv("AIP_STORAGE_URI", address)
+        folders.add(read_settings().models_dir)
+    assert len(folders) == 3 and {folder.parent for folder in folders} == {tmp_path / "cache" / "models"}
+    monkeypatch.setenv("AIP_STORAGE_URI", "")
+    assert read_settings().models_dir == mounted
+    monkeypatch.setenv("AIP_STORAGE_URI", "gs://bucket/a")
+    monkeypatch.setenv("ANYPORT_MODELS_DIR", str(tmp_path / "chosen"))
+    assert read_settings().models_dir == tmp_path / "chosen"
+
+
+def test_home_of_fetched_models_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home is told which setting helps."""
+
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    monkeypatch.setenv("AIP_STORAGE_URI", "gs://bucket/a")
+    assert "set ANYPORT_CACHE_DIR" in refusal()
+
+
+def test_mistyped_address_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from a value that cannot be used is not complained of too."""
+    monkeypatch.setenv("ANYPORT_MODELS_URI", "ftp://host/models")
+    assert refusal().startswith("ANYPORT_MODELS_URI='ftp://host/models' is not usable: ") and ";" not in refusal()
 
 
 def test_folder_without_packages_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -325,7 +379,7 @@ def test_prefix_is_on_every_variable_of_ours() -> None:
     ours = {name for field in Settings.model_fields for name in variables(field) if name.startswith(PREFIX)}
     assert {variable for variable, *_ in READ} - ours == {
         *("AZUREML_MODEL_DIR", "GAE_MEMORY_MB", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT"),
-        *("AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE", "AIP_DEPLOYED_MODEL_ID"),
+        *("AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE", "AIP_DEPLOYED_MODEL_ID", "AIP_STORAGE_URI"),
         *("MODEL_DEPLOY_PREDICT_ENDPOINT", "MODEL_DEPLOY_HEALTH_ENDPOINT"),
         *("WEB_CONCURRENCY", "WEB_CONCURRENCY_SET_BY", "WEBSITES_CONTAINER_STOP_TIME_LIMIT"),
     }

@@ -335,6 +335,43 @@ def test_3_18_staging_leaves_nothing_behind(models_dir: Path, store: Store) -> N
     assert (contents(models_dir), sorted(os.listdir(models_dir))) == before
 
 
+def test_sweep_removes_what_was_killed(models_dir: Path, store: Store) -> None:
+    """Leftovers of one kind of work go; those of another, and the packages, stay."""
+    for work in ("fetching", "packing"):
+        (models_dir / f".{work}-x").mkdir()
+    store.sweep("fetching")
+    assert sorted(path.name for path in models_dir.glob(".*")) == [".packing-x"]
+    assert store.versions() == {"penguins": ["1"]}
+
+
+def test_note_of_what_is_awaited(models_dir: Path, store: Store) -> None:
+    """It is no package and no pointer, can be written anew and taken away, and one that cannot be read is none."""
+    before = store.marks()
+    assert store.awaited() is None
+    for why in ("one thing", "another"):
+        store.await_packages(why)
+        assert store.awaited() == why
+    assert store.marks() == before and store.versions() == {"penguins": ["1"]}
+    store.await_packages(None)
+    store.await_packages(None)
+    assert store.awaited() is None
+    (models_dir / ".awaited").write_bytes(b"\xff")
+    assert store.awaited() is None
+
+
+def test_intact_is_the_same_package_with_the_same_files(store: Store, package: Path) -> None:
+    """Another manifest, or a file that was altered or is gone, is not intact."""
+    manifest = store.manifest("penguins", "1")
+    assert store.intact(manifest)
+    assert not store.intact(manifest.model_copy(update={"created": "another day"}))
+    assert not store.intact(manifest.model_copy(update={"version": "2"}))
+    with (package / "model.joblib").open("ab") as stream:
+        stream.write(b"x")
+    assert not store.intact(manifest)
+    (package / "model.joblib").unlink()
+    assert not store.intact(manifest)
+
+
 # Opening a version
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import click
 
-from service.commands import advise, compile, deploy, models, pack, platforms, predict
+from service.commands import advise, compile, deploy, fetch, models, pack, platforms, predict
 from service.settings import Settings
 
 
 def make_commands(settings: Settings) -> Iterator[click.Command]:
     """Make every command, with the operator's settings."""
-    for room in (pack, compile, models, predict, platforms, advise, deploy):
+    for room in (pack, compile, models, fetch, predict, platforms, advise, deploy):
         yield from room.make_commands(settings)

@@ -38,7 +38,18 @@ class Codec(Protocol):
     def decode_request(
         self, body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
     ) -> PredictRequest:
-        """Read a prediction request."""
+        """Read a prediction request.
+
+        Args:
+            body: The whole body.
+            content_type: The Content-Type header, "" if absent.
+            parameters: The query string's parameters, and what the codec wants to know of headers.
+            signature: The signature of the model that is asked.
+            max_rows: How many rows one request may have.
+
+        Raises:
+            RequestError: With everything that is wrong with it.
+        """
 
     def encode_response(self, response: PredictResponse, content_type: str) -> bytes:
         """Write a prediction response."""

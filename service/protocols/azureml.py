@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import InvalidDocument, ServiceError, UnknownParameter, shorten
-from service.protocols.json_answer import Answered, error_text, write_answer
+from service.protocols.json_answer import Answered, error_text, keyed, write_answer, write_rows
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import (
     check_object,
@@ -48,26 +48,16 @@ METHODS = ("predict", "predict_proba")
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request; which of the three bodies it has goes on to its answer.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request; which of the three bodies it has goes on to its answer."""
     likely_type(content_type, body, REQUEST_TYPES)
     document = read_counted(body, signature, max_rows, nan=True)
     known = [field for fields in FIELDS.values() for field in fields]
     way = only_one(check_object(document, known, EXAMPLE), WAYS, f"rows as {EXAMPLE}")
     check_object(document, FIELDS[way], EXAMPLE)
-    said = {} if way == "Inputs" else switches(document.get(FIELDS[way][1]) or {}, FIELDS[way][1])
-    if way == "Inputs" and _method(document.get("GlobalParameters")) == "predict_proba":
-        said = {"probabilities": True}
+    if way == "Inputs":
+        said = {"probabilities": _method(document.get("GlobalParameters")) == "predict_proba"}
+    else:
+        said = switches(document.get(FIELDS[way][1]), FIELDS[way][1])
     table = _table(way, document[way], signature, max_rows)
     return PredictRequest(table, wants_probabilities(parameters, said, signature), way)
 
@@ -105,9 +95,8 @@ def encode_response(response: PredictResponse, content_type: str) -> bytes:
 def _document(way: str, answered: Answered) -> Any:
     if way == "Inputs":
         return {"Results": answered.predictions if answered.shares is None else answered.shares}
-    if answered.shares is not None:
-        return {"predictions": answered.predictions, "probabilities": answered.shares, "classes": answered.classes}
-    return answered.predictions if way == "input_data" else {"predictions": answered.predictions}
+    bare = way == "input_data" and answered.shares is None
+    return answered.predictions if bare else keyed("predictions")(answered)
 
 
 def encode_error(error: ServiceError, request_id: str) -> bytes:
@@ -117,7 +106,7 @@ def encode_error(error: ServiceError, request_id: str) -> bytes:
 
 def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
     """Write the request that a client sends for these rows."""
-    return write_json({"data": rows} | ({"parameters": {"probabilities": True}} if probabilities else {}))
+    return write_rows("data", rows, "parameters", probabilities=probabilities)
 
 
 def decode_response(body: bytes) -> list[Any]:

@@ -214,5 +214,5 @@ def _of_width(rows: Iterator[list[str]], width: int) -> Iterator[list[str]]:
     for index, row in enumerate(rows):
         if len(row) != width:
             advice = "quote cells that hold commas" if row else "it is an empty line; remove it"
-            raise InvalidCsv(f"row {index} has {len(row)} cells and the header {width}; {advice}")
+            raise InvalidCsv(f"row {index} has {len(row)} cells and there are {width} columns; {advice}")
         yield row

@@ -18,7 +18,7 @@ from typing import Any
 
 from service.errors import ServiceError
 from service.protocols.csv_body import read_csv
-from service.protocols.json_answer import Answered, error_text, write_answer
+from service.protocols.json_answer import error_text, keyed, write_answer, write_rows
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import (
     check_object,
@@ -46,18 +46,7 @@ EXAMPLE = '{"data": [...]}'
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request."""
     said: dict[str, bool] = {}
     if likely_type(content_type, body, REQUEST_TYPES) == CSV:
         table = signature.once(TypedCsv).read(body, max_rows) or read_csv(body, signature, max_rows)
@@ -66,18 +55,13 @@ def decode_request(
         way = only_one(document, WAYS, f"rows as {EXAMPLE}")
         read = columns_table if way == "inputs" else rows_table
         table = read(way, document[way], signature, max_rows)
-        said = switches(document.get("parameters", {}))
+        said = switches(document.get("parameters"))
     return PredictRequest(table, wants_probabilities(parameters, said, signature))
 
 
 def encode_response(response: PredictResponse, content_type: str) -> bytes:
     """Write a prediction response."""
-    return write_answer(response, _document)
-
-
-def _document(answered: Answered) -> dict[str, Any]:
-    shares = {"probabilities": answered.shares, "classes": answered.classes} if answered.shares is not None else {}
-    return {"predictions": answered.predictions} | shares
+    return write_answer(response, keyed("predictions"))
 
 
 def encode_error(error: ServiceError, request_id: str) -> bytes:
@@ -105,7 +89,7 @@ def is_authorized(authorization: str, token: str, path: str, content_type: str, 
 
 def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
     """Write the request that a client sends for these rows."""
-    return write_json({"data": rows} | ({"parameters": {"probabilities": True}} if probabilities else {}))
+    return write_rows("data", rows, "parameters", probabilities=probabilities)
 
 
 def decode_response(body: bytes) -> list[Any]:

@@ -29,8 +29,17 @@ class Answered(NamedTuple):
     """The labels behind the shares: a list, or where there are several outputs a list for each."""
 
 
-def write_answer(response: PredictResponse, make: Callable[[Answered], Any]) -> bytes:
-    """Write the document that `make` makes of an answer, with a final newline."""
+def write_answer(response: PredictResponse, make: Callable[[Answered], Any], *, lines: bool = False) -> bytes:
+    """Write the document that `make` makes of an answer, with a final newline.
+
+    Args:
+        response: What was predicted.
+        make: Makes the document.
+        lines: Whether it is a list of which each item is a document of its own, in a line.
+    """
+    if lines:
+        values = [array.tolist() for array in (response.predictions, *(response.probabilities or ()))]
+        return b"".join(map(write_json, make(_answered(response, values, _classes(response.signature)))))
     arrays = (response.predictions, *(response.probabilities or ()))
     values = [_plain(array) for array in arrays]
     if None not in values:
@@ -63,6 +72,23 @@ def _classes(signature: Signature) -> Any:
 
 def _written_classes(signature: Signature) -> Raw:
     return Raw(write_json(_classes(signature)).rstrip())
+
+
+def keyed(key: str) -> Callable[[Answered], dict[str, Any]]:
+    """Return what puts predictions under a key, and shares and classes beside it where they are wanted."""
+
+    def make(answered: Answered) -> dict[str, Any]:
+        document: dict[str, Any] = {key: answered.predictions}
+        if answered.shares is not None:
+            document |= {"probabilities": answered.shares, "classes": answered.classes}
+        return document
+
+    return make
+
+
+def write_rows(field: str, rows: list[Any], parameters: str, *, probabilities: bool) -> bytes:
+    """Write a client's request: rows under one field, and under another the wish for probabilities."""
+    return write_json({field: rows} | ({parameters: {"probabilities": True}} if probabilities else {}))
 
 
 def error_text(error: ServiceError, request_id: str) -> str:

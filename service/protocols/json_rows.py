@@ -76,7 +76,9 @@ def columns_table(field: str, columns: Any, signature: Signature, max_rows: int)
     """Build a table of a field's columns, each a list of values under its feature's name."""
     if not isinstance(columns, dict):
         raise InvalidInstances(f"`{field}` must be an object with one list of values for each feature")
-    check_size(max((len(v) for v in columns.values() if isinstance(v, list)), default=0), max_rows)
+    lengths = [len(values) for values in columns.values() if isinstance(values, list)]
+    if lengths or not columns:
+        check_size(max(lengths, default=0), max_rows)
     return table_from_columns(signature, columns)
 
 
@@ -95,7 +97,9 @@ def split_table(field: str, names: Any, rows: Any, signature: Signature, max_row
     check_size(len(rows), max_rows)
     if names is None:
         return table_from_rows(signature, rows)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, list) and names == list(range(len(names))):  # a frame without names numbers its columns
+        names = list(signature.names) if len(names) == len(signature.names) else list(map(str, names))
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InvalidDocument(f"{field} must have a list of the columns' names")
     if len(set(names)) != len(names):
         raise InvalidDocument(f"a column stands twice in {field}; send it once")
@@ -113,7 +117,9 @@ def as_split(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
 
 
 def switches(parameters: Any, field: str = "parameters") -> dict[str, bool]:
-    """Read the switches of a body: an object of which `probabilities` is the only one."""
+    """Read the switches of a body: an object of which `probabilities` is the only one, or null."""
+    if parameters is None:
+        return {}
     if not isinstance(parameters, dict):
         raise InvalidDocument(f"`{field}` must be an object")
     for name, value in parameters.items():

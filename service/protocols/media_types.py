@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Collection
 from functools import lru_cache
 
 from service.errors import UnsupportedMediaType, shorten
 
 JSON, CSV = "application/json", "text/csv"
-UNSPECIFIC = ("", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
-"""What clients send who do not think about it: tritonclient none, eas-prediction octets, curl -d a form."""
+UNSPECIFIC = ("", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
+"""What clients send who do not think about it: tritonclient none, eas-prediction octets, browsers text,
+curl -d a form."""
 
 
 @lru_cache(maxsize=64)
@@ -43,4 +45,4 @@ def likely_type(content_type: str, body: bytes, known: Collection[str]) -> str:
         return found
     if found not in UNSPECIFIC:
         raise UnsupportedMediaType(f"{shorten(found)!r} is not accepted; send {' or '.join(known)}")
-    return JSON if CSV not in known or body[:64].lstrip()[:1] in (b"{", b"[", b"") else CSV
+    return JSON if CSV not in known or body[:64].removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"[", b"") else CSV

@@ -13,7 +13,7 @@ from typing import Any
 
 from service.errors import ServiceError
 from service.protocols.csv_body import read_csv
-from service.protocols.json_answer import Answered, error_text, write_answer
+from service.protocols.json_answer import error_text, keyed, write_answer
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import (
     as_split,
@@ -47,18 +47,7 @@ CODES = {400: "BAD_REQUEST", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_U
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request."""
     said: dict[str, bool] = {}
     if likely_type(content_type, body, REQUEST_TYPES) == CSV:
         table = signature.once(TypedCsv).read(body, max_rows) or read_csv(body, signature, max_rows)
@@ -71,7 +60,7 @@ def read_forms(document: Any, signature: Signature, max_rows: int) -> tuple[Tabl
     """Read a document that has its rows in one of the four forms, and its switches."""
     document = check_object(document, FIELDS, EXAMPLE)
     form = only_one(document, FORMS, f"rows as {EXAMPLE}, or under {', '.join(FORMS[1:])}")
-    said = switches({} if document.get("params") is None else document["params"], "params")
+    said = switches(document.get("params"), "params")
     sent = document[form]
     if form == "dataframe_split":
         sent = check_object(sent, ("columns", "data", "index"), EXAMPLE)
@@ -82,12 +71,7 @@ def read_forms(document: Any, signature: Signature, max_rows: int) -> tuple[Tabl
 
 def encode_response(response: PredictResponse, content_type: str) -> bytes:
     """Write a prediction response."""
-    return write_answer(response, _document)
-
-
-def _document(answered: Answered) -> dict[str, Any]:
-    shares = {"probabilities": answered.shares, "classes": answered.classes} if answered.shares is not None else {}
-    return {"predictions": answered.predictions} | shares
+    return write_answer(response, keyed("predictions"))
 
 
 def encode_error(error: ServiceError, request_id: str) -> bytes:

@@ -13,7 +13,7 @@ from service.errors import Fault, ServiceError, UnsupportedMediaType, shorten
 from service.protocols.arrow_body import ADVICE, ARROW, INSTALLED, read_arrow, write_arrow
 from service.protocols.csv_body import read_csv, write_csv
 from service.protocols.guard import check_json
-from service.protocols.json_answer import Answered, write_answer
+from service.protocols.json_answer import Answered, write_answer, write_rows
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import (
     check_object,
@@ -113,8 +113,7 @@ def _fault(fault: Fault) -> dict[str, Any]:
 
 def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
     """Write the request that a client sends for these rows."""
-    parameters = {"parameters": {"probabilities": True}} if probabilities else {}
-    return write_json({"instances": rows} | parameters)
+    return write_rows("instances", rows, "parameters", probabilities=probabilities)
 
 
 def decode_response(body: bytes) -> list[Any]:
@@ -137,9 +136,11 @@ def _read_json(body: bytes, signature: Signature, max_rows: int) -> tuple[Table,
     """Read a JSON body fast where it is right, else exactly, which words everything that is wrong with it."""
     if len(body) > max_rows:  # fewer bytes hold fewer values
         check_json(body, signature, max_rows)
-    typed = signature.once(TypedJson).read(body, max_rows)
-    if typed is not None:
-        return typed
+    return signature.once(TypedJson).read(body, max_rows) or read_exactly(body, signature, max_rows)
+
+
+def read_exactly(body: bytes, signature: Signature, max_rows: int) -> tuple[Table, dict[str, bool]]:
+    """Read a JSON body, looking at every cell; return its rows and switches."""
     document = check_object(read_json(body), FIELDS, '{"instances": [...]}')
     way = only_one(document, WAYS, 'rows as {"instances": [...]} or columns as {"inputs": {...}}')
     said = switches(document.get("parameters", {}))

@@ -4,8 +4,7 @@ Bytes in, bytes out. With the parameter `probabilities` a prediction is an objec
 which are named as in the answers of Vertex's own tabular models: the platform passes on nothing beside `predictions`.
 
 Source: cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements, version 1.0.0 of that page, and
-google-cloud-aiplatform 2.7.0; errors as in google/api-core, which reads `error.code`, `message` and `status`. Read
-2026-11-23.
+google-cloud-aiplatform 2.7.0; errors as google/api-core reads them, and aip.dev/193 has them. Read 2026-11-23.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import ServiceError
-from service.protocols.json_answer import Answered, error_text, write_answer
+from service.protocols.json_answer import Answered, error_text, write_answer, write_rows
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import check_object, only_one, read_counted, rows_table, switches, wants_probabilities
 from service.protocols.media_types import JSON, likely_type
@@ -41,23 +40,12 @@ NAMES = {
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters, and the deployed model's id under `DEPLOYED_MODEL`.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request. Its parameters may hold the deployed model's id under `DEPLOYED_MODEL`."""
     query = {name: value for name, value in parameters.items() if name != DEPLOYED_MODEL}
     likely_type(content_type, body, REQUEST_TYPES)
     document = check_object(read_counted(body, signature, max_rows), FIELDS, EXAMPLE)
     field = only_one(document, ("instances",), f"rows as {EXAMPLE}")
-    said = switches({} if document.get("parameters") is None else document["parameters"])
+    said = switches(document.get("parameters"))
     table = rows_table(field, document[field], signature, max_rows)
     return PredictRequest(table, wants_probabilities(query, said, signature), parameters.get(DEPLOYED_MODEL))
 
@@ -84,8 +72,7 @@ def encode_error(error: ServiceError, request_id: str) -> bytes:
 
 def encode_request(rows: list[Any], *, probabilities: bool = False) -> bytes:
     """Write the request that a client sends for these rows."""
-    parameters = {"parameters": {"probabilities": True}} if probabilities else {}
-    return write_json({"instances": rows} | parameters)
+    return write_rows("instances", rows, "parameters", probabilities=probabilities)
 
 
 def decode_response(body: bytes) -> list[Any]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from service.errors import InvalidDocument, ServiceError, UnknownParameter, shorten
+from service.errors import InvalidDocument, RequestError, ServiceError, UnknownParameter, shorten
 from service.protocols.json_answer import Answered, error_text, write_answer
 from service.protocols.json_body import read_json, write_json
 from service.protocols.json_rows import as_split, check_object, only_one, read_counted, split_table
@@ -26,7 +27,7 @@ RESPONSE_TYPES = (JSON,)
 ERROR_TYPE = JSON
 STATUSES = {422: 400}
 EXAMPLE = '{"input_data": [{"fields": [...], "values": [...]}]}'
-VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+VERSION = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", re.ASCII)
 CONTEXT = ("version", "space_id", "project_id")
 """Parameters of the query that clients send."""
 MOST_BLOCKS = 100
@@ -36,18 +37,7 @@ PROBABILITY = "probability"
 def decode_request(
     body: bytes, content_type: str, parameters: Mapping[str, str], signature: Signature, max_rows: int
 ) -> PredictRequest:
-    """Read a prediction request; how many rows each block has goes on to its answer.
-
-    Args:
-        body: The whole body.
-        content_type: The Content-Type header, "" if absent.
-        parameters: The query string's parameters.
-        signature: The signature of the model that is asked.
-        max_rows: How many rows one request may have.
-
-    Raises:
-        RequestError: With everything that is wrong with it.
-    """
+    """Read a prediction request; how many rows each block has goes on to its answer."""
     for name in sorted(parameters.keys() - set(CONTEXT)):
         raise UnknownParameter(f"the parameter {shorten(name)!r} is not known; known are {', '.join(CONTEXT)}")
     likely_type(content_type, body, REQUEST_TYPES)
@@ -57,8 +47,10 @@ def decode_request(
         raise InvalidDocument(f"`input_data` must be a list of 1 to {MOST_BLOCKS} blocks of `fields` and `values`")
     if document.get("scoring_parameters"):
         raise UnknownParameter("this model takes no `scoring_parameters`; leave them out")
-    tables = [_block_table(block, signature, max_rows) for block in blocks]
-    check_size(sum(table.n_rows for table in tables), max_rows)
+    sent = [block.get("values") if isinstance(block, dict) else None for block in blocks]
+    check_size(sum(len(values) if isinstance(values, list) else 1 for values in sent), max_rows)
+    places = [f"block {index}: " if len(blocks) > 1 else "" for index in range(len(blocks))]
+    tables = [_block_table(*each, signature, max_rows) for each in zip(places, blocks, strict=True)]
     return PredictRequest(_joined(tables), signature.has_probabilities, tuple(table.n_rows for table in tables))
 
 
@@ -73,9 +65,13 @@ def check_version(parameters: Mapping[str, str]) -> None:
         raise UnknownParameter(f"the query's `version` is {shorten(version)!r} and must be a date, ?version=2026-11-23")
 
 
-def _block_table(block: Any, signature: Signature, max_rows: int) -> Table:
-    check_object(block, ("fields", "values", "id"), '{"fields": [...], "values": [...]}')
-    return split_table("a block of `input_data`", block.get("fields"), block.get("values"), signature, max_rows)
+def _block_table(where: str, block: Any, signature: Signature, max_rows: int) -> Table:
+    try:
+        check_object(block, ("fields", "values", "id"), '{"fields": [...], "values": [...]}')
+        return split_table("`input_data`", block.get("fields"), block.get("values"), signature, max_rows)
+    except RequestError as error:
+        faults = [replace(fault, detail=where + fault.detail) for fault in error.faults]
+        raise type(error)(where + error.detail, faults=faults) from error
 
 
 def _joined(tables: list[Table]) -> Table:
@@ -120,13 +116,14 @@ def encode_error(error: ServiceError, request_id: str) -> bytes:
     return write_json({"trace": request_id, "errors": [fault], "status_code": str(status)})
 
 
-def deployment(name: str, created: str, version: str) -> dict[str, Any]:
+def deployment(name: str, created: str, version: str, base: str) -> dict[str, Any]:
     """Tell a model as a deployment, as the client's `deployments.get_details` reads it.
 
     Args:
         name: The model's name, which is the deployment's id here.
         created: When it was packed, ISO 8601.
         version: Its active version.
+        base: The service's address, with a slash at its end.
     """
     return {
         "metadata": {"id": name, "name": name, "created_at": created},
@@ -135,7 +132,7 @@ def deployment(name: str, created: str, version: str) -> dict[str, Any]:
             "online": {},
             "asset": {"id": name, "rev": version},
             "deployed_asset_type": "model",
-            "status": {"state": "ready", "online_url": {"url": f"/ml/v4/deployments/{name}/predictions"}},
+            "status": {"state": "ready", "online_url": {"url": f"{base}ml/v4/deployments/{name}/predictions"}},
         },
     }
 

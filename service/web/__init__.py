@@ -58,4 +58,5 @@ def init_app(
         name = room.bp.name
         app.register_blueprint(room.bp, url_prefix=f"{shared.PREFIX}/{name}", name=f"protocols/{name}")
     serving.detours = shared.detours(app, protocol, predict_route, health_route)
+    serving.health_paths = shared.health_paths(app, serving.detours)
     app.wsgi_app = Lane(app.wsgi_app, serving)  # type: ignore[method-assign]  # as Flask's manual has it

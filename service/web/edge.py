@@ -13,8 +13,9 @@ from service.web.exchange import HEADERS, Answer, Exchange, client_address
 from service.web.serving import serving
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
-UNLOGGED = {"alive", "live", "ready", "warm", "healthy", "say_healthy", "ready_deployed"}
-"""Views whose requests are not logged: balancers ask them every few seconds."""
+PROBES = {"alive", "live", "ready", "healthy", "say_healthy", "ready_deployed"}
+"""Views that balancers ask every few seconds, and that answer at once."""
+UNLOGGED = PROBES | {"warm"}
 WORDS = {
     "/v2": PROTOCOLS["openinference"],
     "/invocations": PROTOCOLS["sagemaker"],

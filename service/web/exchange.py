@@ -20,7 +20,7 @@ from service.protocols import Codec, native, oci
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 PEER = re.compile(r"([0-9.]+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9A-Fa-f:.]+)")
 """An address as proxies write it, with a port or without."""
-OF_OCI = re.compile(rb'\s*\{\s*"data"\s*:')
+OF_OCI = re.compile(rb'\s*\{\s*"data(_type)?"\s*:')
 """How a document of OCI's begins, and none of the native protocol."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

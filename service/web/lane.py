@@ -82,8 +82,10 @@ class Lane:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a plain prediction request here, and have Flask answer any other."""
-        path = environ.get("PATH_INFO", "")
-        environ["PATH_INFO"] = self._serving.detours.get(path, path)
+        elsewhere = self._serving.detour(environ)
+        if elsewhere is not None:
+            environ["PATH_INFO"] = elsewhere
+            return self.flask(environ, start_response)
         said = self.answer(environ, environ, environ.get("REMOTE_ADDR") or "")
         if said is None:
             return self.flask(environ, start_response)
@@ -98,7 +100,7 @@ class Lane:
             body: Its body, or the environ to read it from.
             peer: The address that it came from.
         """
-        plain = None if head.get("PATH_INFO") in self._serving.detours else read_plain(head)
+        plain = read_plain(head) if self._serving.detour(head) is None else None
         catalogue = None if plain is None else self._serving.keeper.peek()
         if plain is None or catalogue is None:
             return None

@@ -24,6 +24,7 @@ def discover() -> Response:
     return _json(
         {
             "service": "anyport",
+            "status": "alive",
             "default_model": catalogue.default,
             "routes": {
                 "predict": "POST /predict",

@@ -37,7 +37,6 @@ def predict_default() -> Response:
 def answer(
     predictor: Predictor,
     headers: Mapping[str, str | None] | None = None,
-    leave_out: tuple[str, ...] = (),
     check: Callable[[bytes], Any] | None = None,
 ) -> Response:
     """Answer a prediction request in the words of the path's protocol.
@@ -45,7 +44,6 @@ def answer(
     Args:
         predictor: The model that is asked.
         headers: What the protocol wants to know beside the query, by the names under which the codec takes it.
-        leave_out: Parameters of the query that the route has looked at itself.
         check: Looks at the body before it is decoded.
 
     Raises:
@@ -53,7 +51,7 @@ def answer(
     """
     exchange().ask(predictor)
     accepted = _accepted()
-    said = {name: value for name, value in query().items() if name not in leave_out}
+    said = query()
     for name, value in (headers or {}).items():
         if name in said:
             raise UnknownParameter(f"{name} is a header and no parameter of the query")
@@ -71,7 +69,9 @@ def _accepted() -> str:
     first, *others = types = exchange().codec.RESPONSE_TYPES
     if not others or not request.accept_mimetypes:
         return first
-    chosen = request.accept_mimetypes.best_match(types)
+    wanted = request.accept_mimetypes
+    plain = [value.partition(";")[0].strip().lower() for value, quality in wanted if quality]
+    chosen = wanted.best_match(types) or next((value for value in plain if value in types), None)
     if chosen is None:
         accepted = repr(shorten(request.headers.get("Accept", "")))
         advice = f"; {ADVICE}" if ARROW in accepted and not INSTALLED else ""

@@ -34,9 +34,12 @@ def ready() -> Response:
 
 
 def healthy() -> Response:
-    """Answer whether this worker can predict, for platforms that look at the status alone."""
+    """Answer whether this worker can predict, for platforms that look at the status alone.
+
+    There is no Retry-After: AWS's own client would wait for it, many times over, while it waits for the container.
+    """
     error = what_stands_in_the_way()
-    return not_ready(error) if error else Response(write_json({"ready": True}), content_type="application/json")
+    return problem(error) if error else Response(write_json({"ready": True}), content_type="application/json")
 
 
 def not_ready(error: ServiceError) -> Response:
@@ -50,7 +53,8 @@ def what_makes_it_wait() -> ServiceError | None:
     """Return why this worker can answer for no model yet, or for none any more; None if it can."""
     if serving().draining:
         return Draining("this worker is ending; ask another one")
-    return NotReady("the models are being loaded") if serving().keeper.peek() is None else None
+    keeper = serving().keeper
+    return NotReady(keeper.awaited or "the models are being loaded") if keeper.peek() is None else None
 
 
 def what_stands_in_the_way() -> ServiceError | None:

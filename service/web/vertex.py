@@ -29,6 +29,7 @@ def predict_deployed(endpoint: str, deployed: str) -> Response:
 
 
 @bp.get(DEFAULT_PATH)
+@bp.get(DEFAULT_PATH + ":predict")
 def ready_deployed(endpoint: str, deployed: str) -> Response:
-    """Answer whether this worker can predict, at the platform's own default path."""
+    """Answer whether this worker can predict, at the platform's own default paths: of its pages, and of its API."""
     return healthy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from service.protocols import watsonx
 from service.protocols.json_body import write_json
@@ -16,7 +16,7 @@ bp = Blueprint("watsonx", __name__)
 def score(name: str) -> Response:
     """Answer a scoring request."""
     watsonx.check_version(query())
-    return answer(serving().catalogue().predictor(name, None), leave_out=watsonx.CONTEXT)
+    return answer(serving().catalogue().predictor(name, None))
 
 
 @bp.get("/ml/v4/deployments/<segment:name>")
@@ -24,5 +24,5 @@ def deployment(name: str) -> Response:
     """Tell a model as a deployment."""
     watsonx.check_version(query())
     manifest = serving().catalogue().predictor(name, None).manifest
-    told = watsonx.deployment(manifest.name, str(manifest.created), manifest.version)
+    told = watsonx.deployment(manifest.name, manifest.created, manifest.version, request.host_url)
     return Response(write_json(told), content_type="application/json")

@@ -374,7 +374,7 @@ BAD_ROWS: dict[str, tuple[str | bytes, str]] = {
     "unknown column": (f"{HEADER},year\n{ROW},2007\n", "'year' is no column of this model"),
     "column twice": (f"{HEADER},sex\n{ROW},male\n", "a column stands twice"),
     "semicolons": (f"{HEADER}\n{ROW}\n".replace(",", ";"), "is no column of this model"),
-    "short row": (f"{HEADER}\n{ROW}\n1,2\n", "row 1 has 2 cells and the header 6"),
+    "short row": (f"{HEADER}\n{ROW}\n1,2\n", "row 1 has 2 cells and there are 6 columns"),
     "open quote": (f'{HEADER}\n{ROW}\n"', "is not CSV"),
     "text for a number": (
         f"{HEADER}\n{ROW}\n{ROW.replace('39.1', 'long')}\n",
@@ -642,3 +642,52 @@ def test_compile_refuses_in_one_line(run: Run, models_dir: Path, case: str) -> N
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ") and expected in result.stderr
     assert [path.name for path in (models_dir / "penguins").iterdir()] == ["1"]
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, models_dir: Path) -> Path:
+    """A folder in the place of a bucket, with two versions of a model that is not here."""
+    folder = tmp_path / "bucket"
+    for version in ("1", "2"):
+        add_version(models_dir, "wine", version)
+    shutil.move(models_dir / "wine", folder / "wine")
+    (folder / "wine" / "active").write_text("1\n")
+    return folder
+
+
+def test_fetch_brings_packages_and_pointers(run: Run, bucket: Path, store: Store) -> None:
+    """`flask fetch` says what came and what was here already, and the version that is active there is active here."""
+    said = run("fetch", f"file://{bucket}")
+    assert (said.exit_code, said.stdout) == (0, "wine/1 is here now\nwine/2 is here now\n")
+    assert store.active("wine") == "1" and store.default() == "penguins"
+    assert run("fetch", f"file://{bucket}").stdout == "wine/1 was here already\nwine/2 was here already\n"
+    document = json.loads(run("fetch", f"file://{bucket}", "--json").stdout)
+    assert document == {"arrived": [], "held": ["wine/1", "wine/2"], "refused": {}}
+
+
+def test_fetch_of_a_broken_package_fails(run: Run, bucket: Path, store: Store) -> None:
+    """What does not verify is told by its file, as text and as JSON, with exit status 1."""
+    (bucket / "wine" / "2" / "model.joblib").write_bytes(b"cut")
+    said = run("fetch", f"file://{bucket}")
+    assert (said.exit_code, said.stdout) == (1, "wine/1 is here now\n")
+    assert said.stderr.startswith("wine/2 is not fetched: wine/2: model.joblib in the bucket has 3 bytes")
+    said = run("fetch", f"file://{bucket}", "--json")
+    assert said.exit_code == 1 and json.loads(said.stdout)["refused"]["wine/2"]["code"] == "checksum-mismatch"
+    assert store.versions()["wine"] == ["1"]
+
+
+def test_fetch_takes_its_address_from_the_settings(make_app: Callable[..., Flask], bucket: Path) -> None:
+    """Without an address it fetches what the service would; without either it says what is missing."""
+    runner = make_app(models_uri=f"file://{bucket}").test_cli_runner()
+    assert runner.invoke(args=["fetch"]).exit_code == 0
+    said = make_app().test_cli_runner().invoke(args=["fetch"])
+    assert said.exit_code == 2 and "ANYPORT_MODELS_URI" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "why"), [("http://h/x", "is no address of models"), ("file:///no/such", "cannot be")]
+)
+def test_fetch_from_nowhere_fails(run: Run, address: str, why: str) -> None:
+    """An address that is none, or that cannot be read, is one line and exit status 1."""
+    said = run("fetch", address)
+    assert said.exit_code == 1 and why in said.stderr

@@ -245,6 +245,6 @@ def test_verify_of_what_is_no_address(flask_verify: Flask_verify) -> None:
 
 def test_verify_without_packages(flask_verify: Flask_verify, tmp_path: Path) -> None:
     """Where no package is here, nothing is known of what should be answered, and that is said."""
-    done = flask_verify("http://127.0.0.1:9", models_dir=tmp_path)
+    done = flask_verify("http://127.0.0.1:9", models_dir=tmp_path / "empty")
     assert done.exit_code == 1
     assert "holds no package" in done.stderr

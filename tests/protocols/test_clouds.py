@@ -81,6 +81,76 @@ def test_most_names_are_a_header(first: str) -> None:
     assert sorted(read(sagemaker, body, "text/csv", FOUR)[0]) == [1, 2, 3, 4]
 
 
+PLACES = Signature(
+    features=tuple(Feature(name=str(place), dtype="float64") for place in range(4)),
+    outputs=(Output(name="y", dtype="float64"),),
+)
+
+
+@pytest.mark.parametrize("first", ["3,2,1,0", "0,1,2,3", "3,2,1,1", " 3 ,2,1,0", "3.0,2,,0"])
+def test_numbers_are_no_header(first: str) -> None:
+    """Where features are named by their places a line of numbers is a row, whatever the numbers are."""
+    if ",," in first:
+        with pytest.raises(RequestError, match="missing value"):
+            read(sagemaker, f"{first}\n4,4,4,4\n".encode(), "text/csv", PLACES)
+        return
+    assert read(sagemaker, f"{first}\n4,4,4,4\n".encode(), "text/csv", PLACES) == [
+        [float(cell) for cell in first.split(",")],
+        [4.0] * 4,
+    ]
+
+
+@pytest.mark.parametrize("body", [b"1,2\r,3,4\n", b'1,"2\n,3', b"\r", b'"', b"1,2,3,4\r5,6,7,8\r"])
+def test_odd_line_ends_are_no_fault_of_the_service(body: bytes) -> None:
+    """Lone carriage returns and open quotes are read or refused, in a first line too."""
+    try:
+        assert read(sagemaker, body, "text/csv", FOUR) == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    except RequestError as error:
+        assert error.status in (400, 422)
+
+
+def test_nan_is_a_missing_number() -> None:
+    """`nan` is missing in a column of numbers, and a text like others in one of texts."""
+    assert read(sagemaker, b"nan,nan,NaN\n", "text/csv", NAMED) == [[None, "nan", "NaN"]]
+
+
+def test_misspelt_header_is_a_header() -> None:
+    """A line of names in another case is refused as a header, and not predicted as a text."""
+    with pytest.raises(RequestError, match="'Review' is no column"):
+        read(sagemaker, b"Review\nlovely\n", "text/csv", ONE)
+
+
+@pytest.mark.parametrize("name", ["mlflow", "azureml", "watsonx"])
+def test_rows_without_columns_are_refused(name: str) -> None:
+    """Rows do not vanish where no column is named, though none is required."""
+    optional = Signature(
+        features=(Feature(name="mm", dtype="float64", required=False),), outputs=(Output(name="y", dtype="float64"),)
+    )
+    body = {
+        "mlflow": {"dataframe_split": {"columns": [], "data": [[], []]}},
+        "azureml": {"input_data": {"columns": [], "data": [[], []]}},
+        "watsonx": {"input_data": [{"fields": [], "values": [[], []]}]},
+    }[name]
+    with pytest.raises(RequestError, match="names"):
+        read(PROTOCOLS[name], json.dumps(body).encode(), "", optional)
+
+
+@pytest.mark.parametrize("columns", [[0, 1, 2, 3], ["0", "1", "2", "3"]])
+def test_frame_without_names_is_in_order(columns: list[Any]) -> None:
+    """A frame whose columns are numbered is read in signature order, or by names that are numbers."""
+    body = json.dumps({"dataframe_split": {"columns": columns, "data": [[1, 2, 3, 4]]}}).encode()
+    assert read(mlflow, body, "", PLACES) == [[1, 2, 3, 4]]
+    if columns == [0, 1, 2, 3]:
+        assert read(mlflow, body, "", FOUR) == [[1, 2, 3, 4]]
+
+
+def test_watsonx_counts_rows_before_it_reads_them() -> None:
+    """The rows of all blocks are counted before a value is looked at."""
+    body = json.dumps({"input_data": [{"values": [["x"] * 4] * 3}] * 4}).encode()
+    with pytest.raises(TooManyRows, match="12 rows"):
+        read(PROTOCOLS["watsonx"], body, "", FOUR)
+
+
 def test_mlflow_s_csv_has_a_header() -> None:
     """Where MLflow is spoken alone, the first line is always the header."""
     with pytest.raises(RequestError, match="no column of this model"):
@@ -159,6 +229,10 @@ def header(shape: Any, descr: str = "<f8") -> str:
         {"data": header((0, 4))},
         {"data": header((1, 4), "|O")},
         {"data": header("(1, 4).__class__")},
+        {"data": header("-" * 60 + "1")},
+        {"data": header("(1, 4), 'descr': '<f8'")},
+        {"data": header((1, 4), "<b2")},
+        {"data": header((1, 4), "<f1")},
         {"data": header((1, 4), "<c16")},
         {"data": base64.b64encode(b"PK\x03\x04" + b"\0" * 100).decode()},
         {"data": base64.b64encode(b"\x93NUMPY\x02\x00" + b"\xff" * 100).decode()},
@@ -166,7 +240,7 @@ def header(shape: Any, descr: str = "<f8") -> str:
         {"data_type": None},
         {"data_type": 3},
     ],
-    ids=range(14),
+    ids=range(18),
 )
 def test_arrays_are_checked(sent: dict[str, Any]) -> None:
     """A header that lies about its size, objects, archives and cut files are refused, and nothing is made for them."""

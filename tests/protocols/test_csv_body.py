@@ -149,15 +149,15 @@ def test_csv_optional_column_may_be_absent() -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("1,2\n", "row 0 has 2 cells and the header 3"),
-        ("1,2,a\n1,2\n", "row 1 has 2 cells and the header 3"),
-        ("1,2,a,\n", "row 0 has 4 cells and the header 3"),
-        ("1,5,2,Oslo\n", "row 0 has 4 cells and the header 3"),
-        ("1,2,'a,b'\n", "row 0 has 4 cells and the header 3"),
-        ("1;2;a\n", "row 0 has 1 cells and the header 3"),
-        ("\n1,2,a\n", "row 0 has 0 cells and the header 3"),
-        ("1,2,a\n\n", "row 1 has 0 cells and the header 3"),
-        ("1,2,a\n\r\n1,2,a\n", "row 1 has 0 cells and the header 3"),
+        ("1,2\n", "row 0 has 2 cells and there are 3 columns"),
+        ("1,2,a\n1,2\n", "row 1 has 2 cells and there are 3 columns"),
+        ("1,2,a,\n", "row 0 has 4 cells and there are 3 columns"),
+        ("1,5,2,Oslo\n", "row 0 has 4 cells and there are 3 columns"),
+        ("1,2,'a,b'\n", "row 0 has 4 cells and there are 3 columns"),
+        ("1;2;a\n", "row 0 has 1 cells and there are 3 columns"),
+        ("\n1,2,a\n", "row 0 has 0 cells and there are 3 columns"),
+        ("1,2,a\n\n", "row 1 has 0 cells and there are 3 columns"),
+        ("1,2,a\n\r\n1,2,a\n", "row 1 has 0 cells and there are 3 columns"),
     ],
 )
 def test_1_5_csv_refuses_ragged_rows(rows: str, words: str) -> None:

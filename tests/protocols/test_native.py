@@ -185,7 +185,6 @@ def test_native_reads_both_shapes(document: dict[str, Any]) -> None:
         ({"instances": [ROW] * 11}, TooManyRows, "11 rows were sent and one request may have 10; split it"),
         ({"inputs": {"mm": [1.5] * 11, "count": [2]}}, TooManyRows, "11 rows were sent"),
         ({"inputs": {"mm": [1.5], "count": [2], "more": [0] * 11}}, TooManyRows, "11 rows were sent"),
-        ({"instances": [ROW], "parameters": None}, InvalidDocument, "`parameters` must be an object"),
         ({"instances": [ROW], "parameters": []}, InvalidDocument, "`parameters` must be an object"),
         ({"instances": [ROW], "parameters": {"x": True}}, UnknownParameter, "the parameter 'x' is not known"),
         ({"instances": [ROW], "parameters": {"probabilities": "true"}}, UnknownParameter, "must be true or false"),

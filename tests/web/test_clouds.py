@@ -27,7 +27,7 @@ ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 # /predict and /invocations, which several clouds have
 
 
-@pytest.mark.parametrize("content_type", [None, "application/json", "application/octet-stream"])
+@pytest.mark.parametrize("content_type", [None, "application/json", "application/octet-stream", "text/plain"])
 def test_oci_s_body_is_known_at_predict(content_type: str | None, client: FlaskClient) -> None:
     """At `/predict` a document that begins with `data` is OCI's, and answered and refused in its words."""
     headers = {"Content-Type": content_type} if content_type else {}
@@ -77,6 +77,8 @@ def test_mlflow_s_forms_at_invocations(body: dict[str, Any], content_type: str |
         ("\ufeff" + CSV, "text/csv", "text/csv", b"Adelie\nGentoo"),
         (CSV.replace("\n", "\r\n"), "text/csv", "text/csv", b"Adelie\nGentoo"),
         (CSV.removesuffix("\n"), "", "text/csv", b"Adelie\nGentoo"),
+        (CSV, "text/csv", "text/csv; charset=utf-8", b"Adelie\nGentoo"),
+        (CSV.replace("39.1", "nan"), "text/csv", "text/csv", b"Adelie\nGentoo"),
         (CSV, "text/csv", "*/*", b'{"predictions":["Adelie","Gentoo"]}\n'),
         (json.dumps(LISTS), "application/json", "application/json", b'["Adelie","Gentoo"]\n'),
         (json.dumps(ROWS), "application/json", None, b'["Adelie","Gentoo"]\n'),
@@ -104,11 +106,15 @@ def test_sagemaker_refuses_what_it_cannot_answer(client: FlaskClient) -> None:
 
 def test_custom_attributes_come_back(client: FlaskClient) -> None:
     """The caller's custom attributes are given back, and may ask for probabilities; too long ones are refused."""
-    headers = {"Content-Type": "text/csv", "Accept": "text/csv", ATTRIBUTES: "trace=1;probabilities=true"}
+    headers = {"Content-Type": "text/csv", "Accept": "text/csv", ATTRIBUTES: "trace=1; probabilities=true"}
     answer = client.post("/invocations", data=CSV, headers=headers)
     assert answer.headers[ATTRIBUTES] == headers[ATTRIBUTES]
     assert [len(line.split(b",")) for line in answer.data.split(b"\n")] == [4, 4]
-    assert client.post("/invocations", data=CSV, headers=headers | {ATTRIBUTES: "x" * 1025}).status_code == 400
+    for bad in ("x" * 1025, "probabilities=yes", "a\x01"):
+        assert client.post("/invocations", data=CSV, headers=headers | {ATTRIBUTES: bad}).status_code == 400
+    body = {"instances": LISTS, "params": {"probabilities": False}}
+    refused = client.post("/invocations", json=body, headers={ATTRIBUTES: "probabilities=true"})
+    assert refused.status_code == 400 and "say it once" in refused.json["message"]
     assert (
         client.post("/invocations?custom-attributes=probabilities=true", data=CSV, headers=headers).status_code == 400
     )
@@ -117,7 +123,8 @@ def test_custom_attributes_come_back(client: FlaskClient) -> None:
 def test_execution_parameters_fit_the_limits(make_app: Callable[..., Flask]) -> None:
     """Batch transform is told no more than a body may have here, nor than AWS allows at once."""
     told = make_app(max_body_bytes=6 * 2**20).test_client().get("/execution-parameters").json
-    assert told["MaxPayloadInMB"] == 6 and told["BatchStrategy"] == "MULTI_RECORD"
+    assert told["MaxPayloadInMB"] == 6 and told["MaxConcurrentTransforms"] >= 1
+    assert make_app(max_body_bytes=2**19).test_client().get("/execution-parameters").status_code == 404
     told = make_app(max_body_bytes=2**30).test_client().get("/execution-parameters").json
     assert (told["MaxPayloadInMB"], told["MaxConcurrentTransforms"]) == (100, 1)
 
@@ -135,6 +142,22 @@ def test_vertex_s_routes_speak_vertex(route: str, make_app: Callable[..., Flask]
     assert refused.status_code == 400 and refused.json["error"]["status"] == "INVALID_ARGUMENT"
     assert client.get("/well").json == {"ready": True}
     assert client.post("/v1/models/penguins:predict", json={"instances": ROWS}).json["model"] == "penguins"
+
+
+@pytest.mark.parametrize("route", ["/predict", "/x", "/x/", "/", "/v1/endpoints/1/deployedModels/2:predict"])
+def test_one_route_may_be_both(route: str, make_app: Callable[..., Flask]) -> None:
+    """A platform that names one path for predictions and for health, as Vertex AI's API does by default, gets both."""
+    client = make_app(protocol="vertex", predict_route=route, health_route=route).test_client()
+    assert client.post(route, json={"instances": ROWS}).json["predictions"] == LABELS
+    assert client.get(route).json["ready" if route != "/" else "service"]
+
+
+@pytest.mark.parametrize("name", ["/x", "/predict"])
+def test_routes_are_told_to_the_native_protocol_too(name: str, make_app: Callable[..., Flask]) -> None:
+    """Where the operator wants the native protocol, it speaks at the platform's paths."""
+    client = make_app(protocol="native", predict_route=name, health_route="/well").test_client()
+    assert client.post(name, json={"instances": ROWS}).json["model"] == "penguins"
+    assert client.get("/well").json["ready"] is True
 
 
 @pytest.mark.parametrize("route", ["/v2/models/penguins/infer", "/invocations", "/v1/models/penguins:predict"])
@@ -200,6 +223,9 @@ def test_azure_automl_asks_for_shares_by_method(client: FlaskClient) -> None:
         ({"Inputs": {"data": ROWS}, "GlobalParameters": {"x": 1}}, "'x'"),
         ({"Inputs": {"data": ROWS}, "GlobalParameters": "predict"}, "object"),
         ({"Inputs": ROWS}, "object"),
+        ({"data": ROWS, "parameters": 0}, "object"),
+        ({"data": ROWS, "parameters": []}, "object"),
+        ({"input_data": {"columns": [], "data": [[], []]}}, "names"),
         ({"input_data": {"columns": ["a", "a"], "data": [[1, 2]]}}, "twice"),
         ({"input_data": {"columns": list(PENGUIN), "data": [[1]]}}, "row 0"),
         ({"input_data": {"columns": "a", "data": [[1]]}}, "names"),
@@ -285,12 +311,14 @@ def test_watsonx_answers_each_block(client: FlaskClient) -> None:
     ("query", "body", "status", "said"),
     [
         ("", {"input_data": [{"values": LISTS}]}, 400, "version"),
+        ("?version=2026-99-99", {"input_data": [{"values": LISTS}]}, 400, "2026-99-99"),
         ("?version=today", {"input_data": [{"values": LISTS}]}, 400, "'today'"),
         ("?version=2026-11-23", {"input_data": {"values": LISTS}}, 400, "list"),
         ("?version=2026-11-23", {"input_data": []}, 400, "1 to 100"),
         ("?version=2026-11-23", {"input_data": [{"values": LISTS[0]}] * 101}, 400, "1 to 100"),
         ("?version=2026-11-23", {"input_data": [{"values": LISTS, "x": 1}]}, 400, "'x'"),
         ("?version=2026-11-23", {"input_data": [{"values": []}]}, 400, "0 rows"),
+        ("?version=2026-11-23", {"input_data": [{"values": LISTS}, {"values": [[1]]}]}, 400, "block 1: expected 6"),
         ("?version=2026-11-23", {"input_data": [{"values": LISTS}], "scoring_parameters": {"a": 1}}, 400, "leave them"),
         ("?version=2026-11-23", {"fields": list(PENGUIN), "values": LISTS}, 400, "'fields'"),
     ],
@@ -300,6 +328,13 @@ def test_watsonx_refuses(query: str, body: Any, status: int, said: str, client: 
     answer = client.post(f"/ml/v4/deployments/penguins/predictions{query}", json=body)
     assert (answer.status_code, answer.json["status_code"]) == (status, str(status))
     assert said in answer.json["errors"][0]["message"] and answer.json["trace"] == answer.headers["X-Request-ID"]
+
+
+def test_watsonx_frame_without_names(client: FlaskClient) -> None:
+    """A frame without names, whose columns are numbered, is in signature order."""
+    body = {"input_data": [{"fields": list(range(6)), "values": LISTS}]}
+    answer = client.post("/ml/v4/deployments/penguins/predictions?version=2026-11-23", json=body).json
+    assert [row[0] for row in answer["predictions"][0]["values"]] == LABELS
 
 
 def test_watsonx_rows_of_all_blocks_count(make_app: Callable[..., Flask]) -> None:
@@ -315,6 +350,7 @@ def test_watsonx_tells_a_deployment(client: FlaskClient) -> None:
     """A model is a deployment under its own name; another is unknown."""
     told = client.get("/ml/v4/deployments/penguins?version=2026-11-23").json
     assert told["metadata"]["id"] == "penguins" and told["entity"]["status"]["state"] == "ready"
+    assert told["entity"]["status"]["online_url"]["url"] == "http://localhost/ml/v4/deployments/penguins/predictions"
     assert client.get("/ml/v4/deployments/nobody?version=2026-11-23").json["errors"][0]["code"] == "unknown_model"
 
 
@@ -326,6 +362,34 @@ def test_oci_takes_what_oracle_ads_sends(client: FlaskClient) -> None:
     columns = {name: {str(index): row[name] for index, row in enumerate(ROWS)} for name in PENGUIN}
     body = {"data": json.dumps(columns), "data_type": "<class 'pandas.core.frame.DataFrame'>"}
     assert client.post("/protocols/oci/predict", json=body).json == {"prediction": LABELS}
+
+
+def test_oci_joins_columns_by_their_rows(client: FlaskClient) -> None:
+    """A frame's cells belong to the row that they name, in whatever order each column has them; objects count too."""
+    columns = {name: {str(index): row[name] for index, row in enumerate(ROWS)} for name in PENGUIN}
+    columns["island"] = dict(reversed(columns["island"].items()))
+    columns["body_mass_g"] = dict(reversed(columns["body_mass_g"].items()))
+    assert client.post("/protocols/oci/predict", json={"data": columns}).json == {"prediction": LABELS}
+    columns["sex"] = {"0": "male", "7": "male"}
+    refused = client.post("/protocols/oci/predict", json={"data": columns})
+    assert refused.status_code == 400 and "other rows" in refused.json["message"]
+
+
+@pytest.mark.parametrize("path", ["/protocols/oci/predict", "/protocols/eas/api/predict/penguins"])
+def test_one_row_is_no_columns(path: str, client: FlaskClient) -> None:
+    """An object of single values is told that it is no columns, and not that there are no rows."""
+    field = "data" if "oci" in path else "inputs"
+    answer = client.post(path, json={field: PENGUIN})
+    assert answer.status_code == 400 and "expected a list of values" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [({"opc-request-id": "a b"}, None), ({"opc-request-id": "A1/B2/C3"}, "A1/B2/C3")]
+)
+def test_oci_s_id_comes_back(sent: dict[str, str], expected: str | None, client: FlaskClient) -> None:
+    """The id that Oracle's client gives a request comes back, or ours stands for it."""
+    answer = client.post("/protocols/oci/predict", json={"data": LISTS}, headers=sent)
+    assert answer.headers["opc-request-id"] == (expected or answer.headers["X-Request-ID"])
 
 
 @pytest.mark.parametrize(
@@ -394,7 +458,7 @@ def test_health_is_503_until_ready(path: str, app: Flask) -> None:
     assert app.test_client().get(path).json == {"ready": True}
     app.extensions["anyport"].draining = True
     answer = app.test_client().get(path)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.status_code == 503 and "Retry-After" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health", "/protocols/azureml/", "/protocols/openinference/v2/health/live"])

@@ -20,6 +20,7 @@ from service.protocols import PROTOCOLS
 from tests.conftest import PENGUIN
 
 SECRET = "the password is hunter2"
+VERTEX = "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"
 GET_PATHS = {
     "/": "/",
     "/v1/models": "/v1/models",
@@ -42,7 +43,8 @@ GET_PATHS = {
     "/version": "/version",
     "/execution-parameters": "/execution-parameters",
     "/swagger.json": "/swagger.json",
-    "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>": "/v1/endpoints/1/deployedModels/2",
+    VERTEX: "/v1/endpoints/1/deployedModels/2",
+    f"{VERTEX}:predict": "/v1/endpoints/1/deployedModels/2:predict",
     "/ml/v4/deployments/<segment:name>": "/ml/v4/deployments/penguins?version=2026-11-23",
 }
 """A path for every rule at the root that answers GET."""
@@ -51,7 +53,7 @@ MOUNTED = {
     "openinference": [rule for rule in GET_PATHS if rule.startswith("/v2")],
     "mlflow": ["/ping", "/health", "/version"],
     "sagemaker": ["/ping", "/execution-parameters"],
-    "vertex": ["/health", "/v1/endpoints/<segment:endpoint>/deployedModels/<segment:deployed>"],
+    "vertex": ["/health", *(rule for rule in GET_PATHS if rule.startswith("/v1/endpoints"))],
     "azureml": ["/", "/swagger.json"],
     "watsonx": ["/ml/v4/deployments/<segment:name>"],
     "oci": ["/health"],
@@ -61,6 +63,12 @@ MOUNTED = {
 GET_PATHS |= {
     f"/protocols/{name}{rule}": f"/protocols/{name}{GET_PATHS[rule]}" for name in MOUNTED for rule in MOUNTED[name]
 }
+BOTH = {
+    "/protocols/eas/",
+    "/v1/endpoints/1/deployedModels/2:predict",
+    "/protocols/vertex/v1/endpoints/1/deployedModels/2:predict",
+}
+"""Those that answer POST with predictions."""
 TEXTS = {"/version": "3.17.2", "/protocols/mlflow/version": "3.17.2", "/protocols/azureml/": "Healthy"}
 """What answers GET with a text that its clients want."""
 POST_PATHS = ["/predict", "/v1/models/penguins:predict", "/v1/models/penguins/versions/1:predict"]
@@ -191,8 +199,7 @@ def test_head_answers_as_get_without_a_body(client: FlaskClient, path: str) -> N
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/protocols/eas/", {"GET", "HEAD", "POST", "OPTIONS"})]
-    + [(path, {"GET", "HEAD", "OPTIONS"}) for path in GET_PATHS.values() if path != "/protocols/eas/"]
+    [(path, {"GET", "HEAD", "OPTIONS", *(["POST"] if path in BOTH else [])}) for path in GET_PATHS.values()]
     + [(p, {"POST", "OPTIONS"}) for p in POST_PATHS],
 )
 def test_options_tells_the_methods(client: FlaskClient, path: str, allowed: set[str]) -> None:
