@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 TOOLS := $(VENV)/tools
 CLIENTS := azureml-inference-server-http boto3 eas-prediction gcp-storage-emulator gcsfs google-cloud-aiplatform ibm-watsonx-ai \
-  kserve mlflow mlserver moto oci s3fs sagemaker-core
+  inference-schema kserve mlflow mlserver moto oci s3fs sagemaker-core
 VENDORS := appengine awsebcli azure hadolint heroku honcho nginx open-inference-openapi openapi-spec-validator pyarrow pythonanywhere pyuwsgi tritonclient wrk
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 

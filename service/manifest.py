@@ -18,7 +18,8 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 OriginalLayout = Literal["frame", "categorical-frame", "matrix", "column", "tensors"]
 """How a model wants its rows: a pandas frame, a frame whose text columns are categoricals, a 2-D array, the one
-column as a 1-D array, or the tensors that an ONNX graph names."""
+column as a 1-D array, or the tensors that an ONNX graph names. A score.py gets objects for a frame,
+lists for a 2-D array."""
 Layout = Literal[OriginalLayout, "table", "prepared"]
 """Compiled forms want the service's own columns, and the last step of a pipeline the 2-D array that a compiled
 preparation makes."""

@@ -79,7 +79,7 @@ class Settings(BaseModel):
     """Whether bodies with `Content-Encoding: gzip` are accepted."""
 
     allow_pickle: bool = True
-    """Whether models in joblib and pickle files may be loaded. Loading one runs the code that it holds."""
+    """Whether models in joblib and pickle files, MLflow folders, and scripts may be loaded: loading one runs code."""
 
     skops_trusted: tuple[str, ...] = ()
     """Types, separated by commas, that a skops file may hold beyond those that skops itself trusts."""

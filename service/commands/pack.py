@@ -63,7 +63,8 @@ def make_commands(settings: Settings) -> Iterator[click.Command]:
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     def pack_model(model: Path, sample: Path | None, default: bool, as_json: bool, **said: Any) -> None:
-        """Make a package of MODEL: a fitted estimator in a .joblib, .pkl, .skops or .onnx file, or an MLflow folder.
+        """Make a package of MODEL: a fitted estimator in a .joblib, .pkl, .skops or .onnx file, an MLflow
+        folder, or a score.py with what stands beside it, also in a .zip as Azure AutoML exports it.
 
         The signature comes from the estimator and the sample; what cannot be inferred is asked for.
         """

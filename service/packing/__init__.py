@@ -61,7 +61,7 @@ def pack(
         PackingError: If something is wrong with the model, the sample or the choices. Nothing is left behind.
         PackageError: If the model file cannot be loaded.
     """
-    name = name or _slug(model.resolve().name if model.is_dir() else model.stem)
+    name = name or _slug(_stem(model))
     version = version or store.next_version(name)
     store.check_free(name, version)
     with find_original(model) as original:
@@ -224,6 +224,13 @@ def _read(original: Original, module: RuntimeModule, policy: Policy) -> Loaded:
             return module.load(stream, Source(original.label), policy)
     except OSError as error:
         raise PackingError(f"the model {original.file} cannot be read: {error.strerror}") from error
+
+
+def _stem(model: Path) -> str:
+    """What a model is called by the user: its folder, or its file; a script is called like everybody's."""
+    if model.is_dir():
+        return model.resolve().name
+    return model.resolve().parent.name if model.suffix == ".py" else model.stem
 
 
 def _slug(stem: str) -> str:

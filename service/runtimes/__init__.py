@@ -5,7 +5,7 @@ To add one, copy the nearest, change it, and add a line to the table.
 
 from __future__ import annotations
 
-from service.runtimes import compiled, compiled_trees, joblib, mlflow, onnx, skops
+from service.runtimes import compiled, compiled_trees, joblib, mlflow, onnx, score, skops
 from service.runtimes.base import Facts, Loaded, Outputs, Policy, Runtime, RuntimeModule, Source
 
 __all__ = ["RUNTIMES", "Facts", "Loaded", "Outputs", "Policy", "Runtime", "RuntimeModule", "Source"]
@@ -15,6 +15,7 @@ RUNTIMES: dict[str, RuntimeModule] = {
     "skops": skops,
     "onnx": onnx,
     "mlflow": mlflow,
+    "score": score,
     "compiled": compiled,
     "compiled-trees": compiled_trees,
 }

@@ -5,6 +5,7 @@ Packing writes it; the runtimes unpack it into a folder of their own. Knows noth
 
 from __future__ import annotations
 
+import atexit
 import logging
 import shutil
 import stat
@@ -12,6 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -111,18 +113,22 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> No
 def unpacked(stream: BinaryIO, label: str) -> Iterator[Path]:
     """Give a new folder that only this user can read, with an archive's files.
 
-    It stays when the block ends, because a model may read from it whenever it likes; but not where the block raises.
+    It stays when the block ends, because a model may read from it whenever it likes; but not where the block raises, or
+    the process ends in the middle.
 
     Raises:
         UnreadableModel: As `extract` does.
     """
     folder = Path(tempfile.mkdtemp(prefix="anyport-model-"))
+    at_exit = atexit.register(partial(remove, folder))  # a worker does not wait for what it is loading
     try:
         extract(stream, folder, label)
         yield folder
     except BaseException:
         remove(folder)
         raise
+    finally:
+        atexit.unregister(at_exit)
 
 
 def remove(folder: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from importlib import metadata
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def examine(model: Any) -> Facts:
         n_features=None if n_features is None else int(n_features),
         classes=_classes(model) if hasattr(model, "predict_proba") else None,
         categories=dict(_known_categories(model, names)) if names else {},
-        libraries=tuple(sorted(_libraries(model))),
+        libraries=tuple(sorted(libraries_of(model) | {"scikit-learn", "numpy"})),
     )
 
 
@@ -218,12 +219,19 @@ def _owners() -> Mapping[str, list[str]]:
     return metadata.packages_distributions()
 
 
-def _libraries(model: Any) -> set[str]:
+def libraries_of(model: Any) -> set[str]:
+    """Return the distributions that the classes, functions and modules come from which make up a model."""
     owners = _owners()
-    modules = {getattr(part, "__module__", None) or type(part).__module__ for part in _parts(model)}
+    modules = {_module(part) for part in _parts(model)}
     roots = {module.partition(".")[0] for module in modules if isinstance(module, str)}
     found = {owners[root][0] for root in roots if root in owners}
-    return found | {"scikit-learn", "numpy"}
+    return found
+
+
+def _module(part: Any) -> Any:
+    if isinstance(part, ModuleType):
+        return part.__name__
+    return getattr(part, "__module__", None) or type(part).__module__
 
 
 def _known_categories(model: Any, names: tuple[str, ...]) -> Iterable[tuple[str, tuple[Any, ...]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ import numpy as np
 import pandas as pd
 import mlflow
 from mlflow.models import infer_signature
-from mlflow.types import ColSpec, Schema
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,8 +64,8 @@ narrow = infer_signature(frame.astype({"size": "int32", "price": "float32"}), [1
         LinearRegression().fit(array, size), target, serialization_format="pickle", input_example=array),
     "function": lambda: save(target, python_model=Sum(), artifacts=artifacts, input_example=frame),
     "narrow": lambda: save(
-        target, python_model=Sum(), artifacts=artifacts, input_example=frame.astype({"size": "int32"}),
-        signature=narrow),
+        target, python_model=Sum(), artifacts=artifacts, signature=narrow,
+        input_example=frame.astype({"size": "int32", "price": "float32"})),
     "tensor": lambda: save(target, python_model=Sum(), artifacts=artifacts, input_example=array.astype("float32")),
     "nothing told": lambda: save(target, python_model=Sum(), artifacts=artifacts),
     "code": lambda: save(
@@ -88,8 +88,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Any]:
     command = [tool("mlflow"), "-W", "ignore", "-c", SAVE, request.param, str(tmp_path / "it"), str(tmp_path / "own")]
     done = run(command, tmp_path, HOME=str(tmp_path), PYTHONPATH=ours)
     assert done.returncode == 0, done.stderr[-2000:]
-    for path in (tmp_path / "own").iterdir():  # only what is in the folder may be needed
-        path.unlink()
+    shutil.rmtree(tmp_path / "own")  # only what is in the folder may be needed
     return tmp_path / "it", json.loads(done.stdout.splitlines()[-1])
 
 

@@ -270,7 +270,7 @@ def test_a_broken_folder_is_refused(
 
 def test_a_folder_without_mlmodel_is_refused(tmp_path: Path, try_pack: Callable[..., Packed]) -> None:
     """Some folder or other is no model."""
-    with pytest.raises(PackingError, match="holds no file `MLmodel`"):
+    with pytest.raises(PackingError, match=r"holds no `MLmodel`.* no score\.py or scoring_file_v\*\.py"):
         try_pack(tmp_path)
 
 

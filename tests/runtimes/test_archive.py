@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from service.errors import UnreadableModel
 from service.runtimes import archive
 from service.runtimes.archive import extract, remove, unpacked, write_archive
+from tests.conftest import ROOT
 
 FILES = {"MLmodel": b"flavors: {}\n", "code/own.py": b"x = 1\n", "data/deep/model.pkl": bytes(300_000)}
 
@@ -72,6 +75,29 @@ def test_an_unpacked_folder_goes_with_an_error(tmp_path: Path) -> None:
     with (tmp_path / "model.zip").open("rb") as stream, pytest.raises(KeyError), unpacked(stream, "it/1") as folder:
         raise KeyError
     assert not folder.exists()
+
+
+def test_an_unpacked_folder_goes_with_a_process_that_ends_meanwhile(tmp_path: Path) -> None:
+    """A worker that ends while it is loading a model leaves no folder behind."""
+    write_archive(fill(tmp_path / "model", FILES), tmp_path / "model.zip")
+    (tmp_path / "tmp").mkdir()
+    code = (
+        "import sys, threading\n"
+        "from service.runtimes.archive import unpacked\n"
+        "loading = threading.Event()\n"
+        "def load():\n"
+        "    with open(sys.argv[1], 'rb') as stream, unpacked(stream, 'it/1') as folder:\n"
+        "        print(len(list(folder.iterdir())))\n"
+        "        loading.set()\n"
+        "        threading.Event().wait()\n"
+        "threading.Thread(target=load, daemon=True).start()\n"
+        "loading.wait(30)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.zip")]
+    variables = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("3\n", "")
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.parametrize(

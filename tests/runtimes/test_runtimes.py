@@ -195,8 +195,8 @@ SPECIMENS = {
 }
 
 
-ARCHIVES = {"mlflow": ".mlflow.zip"}
-"""Runtimes of models that are several files; test_own_code.py and tests/clients load them."""
+ARCHIVES = {"mlflow": (".mlflow.zip", "MLmodel"), "score": (".score.zip", "score.py")}
+"""Runtimes of models that are several files, and the one that each must have; others load them than these tests."""
 
 
 @cache
@@ -223,7 +223,7 @@ def case(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("suffix", [suffix for module in RUNTIMES.values() for suffix in module.SUFFIXES])
 def test_every_suffix_has_a_specimen(suffix: str) -> None:
     """What a runtime claims to load is loaded here, and no other runtime claims it."""
-    assert suffix in {specimen.suffix for specimen in SPECIMENS.values()} | set(ARCHIVES.values())
+    assert suffix in {specimen.suffix for specimen in SPECIMENS.values()} | {suffix for suffix, _ in ARCHIVES.values()}
     assert [suffix in module.SUFFIXES for module in RUNTIMES.values()].count(True) == 1
 
 
@@ -301,7 +301,7 @@ def test_examine_tells_what_the_model_knows(case: str) -> None:
 def whole_file(runtime: str) -> bytes:
     """The first specimen of a runtime."""
     if runtime in ARCHIVES:
-        return archive_of("MLmodel")
+        return archive_of(ARCHIVES[runtime][1])
     return content_of(next(case for case, specimen in SPECIMENS.items() if specimen.runtime == runtime))
 
 
@@ -364,6 +364,13 @@ def test_examine_refuses_object_without_predict(runtime: str, dump: Callable[[An
 
 
 # joblib and pickle
+
+
+@pytest.mark.parametrize("runtime", ARCHIVES)
+def test_refuses_an_archive_of_other_files(runtime: str) -> None:
+    """An archive without the file that tells what is in it is no model."""
+    with pytest.raises(UnreadableModel, match="it/1: the archive holds no .*; pack"):
+        load(runtime, archive_of("README.md"))
 
 
 @pytest.mark.parametrize("runtime", ARCHIVES)
