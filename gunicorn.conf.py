@@ -131,7 +131,7 @@ def when_ready(server):
 
     The workers then share those pages and start sooner.
     """
-    fetching = start_fetching() if settings.models_uri is not None else None
+    fetching = start_fetching(_store) if settings.models_uri is not None else None
     with importing():
         for module in _needed_modules():
             with suppress(ImportError):  # the worker that needs it says so, with the way to mend it

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from posixpath import basename, dirname, join
 
 from service.bucket import Bucket
-from service.errors import ChecksumMismatch, InvalidManifest, PackageError, UnreadableBucket, UntrustedModel, shorten
+from service.errors import (
+    ChecksumMismatch,
+    InvalidManifest,
+    PackageError,
+    PackingError,
+    UnreadableBucket,
+    UntrustedModel,
+    shorten,
+)
 from service.manifest import Manifest, PackedFile, read_manifest
 from service.store import ACTIVE, DEFAULT, MANIFEST, MAX_MANIFEST_BYTES, Store, add_file, natural
 
@@ -46,7 +54,13 @@ class Offer:
 Models = dict[str, dict[str, Offer]]
 
 
-def fetch(bucket: Bucket, store: Store, trusted: Collection[str], tell: Callable[[str], None]) -> Outcome:
+def fetch(
+    bucket: Bucket,
+    store: Store,
+    trusted: Collection[str],
+    tell: Callable[[str], None],
+    followed: dict[str, str] | None = None,
+) -> Outcome:
     """Bring every package that is not here, and make the version active that is active there: by its file `active`,
     else the newest.
 
@@ -55,6 +69,7 @@ def fetch(bucket: Bucket, store: Store, trusted: Collection[str], tell: Callable
         store: Where they go; one process at a time works on it.
         trusted: SHA-256 sums of the manifests that may come, as hex; if empty, any.
         tell: Is told what is done next.
+        followed: What the bucket's pointers said when they were followed before, and say now; none is followed twice.
 
     Raises:
         PackageError: If the address cannot be listed, no package is there, or the disk is too small.
@@ -63,14 +78,25 @@ def fetch(bucket: Bucket, store: Store, trusted: Collection[str], tell: Callable
     store.folder.mkdir(0o700, parents=True, exist_ok=True)
     with store.alone(f"-{WORK}"):
         store.sweep(WORK)
-        return _Fetching(bucket, store, trusted, tell).run()
+        outcome = _Fetching(bucket, store, trusted, tell, {} if followed is None else followed).run()
+        if outcome.complete:
+            store.await_packages(None)
+        return outcome
 
 
 class _Fetching:
     """One look at the bucket, and what follows from it."""
 
-    def __init__(self, bucket: Bucket, store: Store, trusted: Collection[str], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        store: Store,
+        trusted: Collection[str],
+        tell: Callable[[str], None],
+        followed: dict[str, str],
+    ) -> None:
         self._bucket, self._store, self._trusted, self._tell = bucket, store, trusted, tell
+        self._followed = followed
         self._files: set[str] = set()
         self._outcome = Outcome()
 
@@ -160,7 +186,8 @@ class _Fetching:
                     f"{name}: the active version {shorten(active)!r} is not in the bucket, or not trusted; upload it"
                 )
             self._bring(versions[active])
-            self._store.activate(name, active, default=False)
+            if self._is_news(name, active):
+                self._store.activate(name, active, default=False)
         except PackageError as error:
             self._refuse(name, error)
             return
@@ -170,6 +197,12 @@ class _Fetching:
                     self._bring(versions[version])
                 except PackageError as error:
                     self._refuse(f"{name}/{version}", error, complete=True)
+
+    def _is_news(self, pointer: str, value: str) -> bool:
+        """Whether the bucket says something else than when it was followed last: what is activated here stays."""
+        news = self._followed.get(pointer) != value
+        self._followed[pointer] = value
+        return news
 
     def _pointed(self, offers: Iterable[Offer]) -> str | None:
         """Return the version that the file `active` beside the versions names, if there is one."""
@@ -191,7 +224,10 @@ class _Fetching:
             for entry in manifest.files:
                 with self._bucket.open(join(offer.folder, entry.name), entry.size_bytes + 1) as source:
                     _check_same(manifest.label, entry, add_file(staged, entry.name, source))
-            self._store.take(staged, manifest)
+            try:
+                self._store.take(staged, manifest)
+            except PackingError as error:
+                raise PackageError(error.detail) from error
         self._outcome.arrived.append(manifest.label)
 
     def _follow_default(self, models: Models) -> None:
@@ -205,7 +241,7 @@ class _Fetching:
             self._refuse(
                 path, InvalidManifest(f"{path} names {shorten(name)!r}, which is not in the bucket; upload it")
             )
-        elif name not in self._outcome.refused:
+        elif name not in self._outcome.refused and self._is_news(DEFAULT, name):
             self._store.activate(name, None, default=True)
 
 

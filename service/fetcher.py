@@ -1,7 +1,7 @@
 """The process that fetches models while the service runs, and how gunicorn's master starts it.
 
 The port is open meanwhile, and the workers, which follow the models folder, answer that they are not ready. Run as
-`python -m service.fetcher PARENT`, with the process id of the master, which it does not outlive.
+`python -m service.fetcher PARENT FOLDER`, with the process id of the master, which it does not outlive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.bucket import Bucket, scheme_of
-from service.errors import PackageError, SettingsError, shorten
+from service.errors import PackageError, SettingsError, UntrustedModel, shorten
 from service.fetch import Outcome, fetch
 from service.kernel import end_with_parent
 from service.logs import log_config
@@ -27,6 +27,8 @@ from service.store import Store
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+RENEWAL_S = 5.0
+"""How long after one fetching process was killed the next one begins."""
 MAX_NOTE = 500
 
 log = logging.getLogger("service.fetcher")
@@ -51,19 +53,20 @@ def announce(address: str, store: Store) -> None:
         ) from error
 
 
-def start_fetching() -> subprocess.Popen[bytes]:
+def start_fetching(store: Store) -> subprocess.Popen[bytes]:
     """Start the process. It has none of this one's sockets, and hears none of the terminal's signals."""
-    command = [sys.executable, "-m", "service.fetcher", str(os.getpid())]
+    command = [sys.executable, "-m", "service.fetcher", str(os.getpid()), str(store.folder.absolute())]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 class Fetcher:
     """Fetches until everything is here."""
 
-    def __init__(self, settings: Settings, address: str) -> None:
+    def __init__(self, settings: Settings, address: str, store: Store) -> None:
         self._address, self._scheme = address, scheme_of(address)
         self._trusted = settings.models_sha256
-        self._store = Store(settings.models_dir)
+        self._store = store
+        self._followed: dict[str, str] = {}
 
     def run(self) -> None:
         """Try until nothing is refused, with growing pauses."""
@@ -77,7 +80,7 @@ class Fetcher:
         """Look at the bucket once; return whether everything is here. What goes wrong is logged and noted."""
         began = time.monotonic()
         try:
-            outcome = fetch(Bucket(self._address), self._store, self._trusted, self._tell)
+            outcome = fetch(Bucket(self._address), self._store, self._trusted, self._tell, self._followed)
             self._report(outcome, time.monotonic() - began)
         except PackageError as error:
             log.error("no models could be fetched: %s", error.detail)
@@ -86,16 +89,15 @@ class Fetcher:
             log.exception("no models could be fetched")
             self._note(f"{type(error).__name__}; it is tried again, and the log says more")
         else:
-            return not outcome.refused
+            return all(isinstance(error, UntrustedModel) for error in outcome.refused.values())
         return False
 
     def _report(self, outcome: Outcome, elapsed_s: float) -> None:
         for what, error in outcome.refused.items():
             log.error("%s is not fetched: %s", what, error.detail)
-        if outcome.complete:
-            self._store.await_packages(None)
-        else:
-            self._note("; ".join(f"{what}: {error.code}, {error.title}" for what, error in outcome.refused.items()))
+        if not outcome.complete:
+            kinds = {f"{error.code}, {error.title}" for error in outcome.refused.values()}
+            self._note(f"{'; '.join(sorted(kinds))}; it is tried again, and the log says more")
         arrived, held = ", ".join(outcome.arrived) or "nothing", ", ".join(outcome.held) or "nothing"
         log.info("fetched in %.1f s: %s; here before: %s", elapsed_s, arrived, held)
 
@@ -110,8 +112,8 @@ class Fetcher:
                 self._store.await_packages(f"models are fetched from {self._scheme}://: {shorten(why, MAX_NOTE)}")
 
 
-def main(parent: int) -> None:
-    """Fetch what the settings name, for as long as the process lives that started this one."""
+def main(parent: int, folder: Path) -> None:
+    """Fetch what the settings name into a folder, for as long as the process lives that started this one."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that what is half done is cleared away
     end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
@@ -119,8 +121,26 @@ def main(parent: int) -> None:
     settings = read_settings()
     logging.config.dictConfig(log_config(settings.log_level, in_background=False))
     assert settings.models_uri is not None
-    Fetcher(settings, settings.models_uri).run()
+    fetcher = Fetcher(settings, settings.models_uri, Store(folder))
+    while not _run_apart(fetcher):
+        time.sleep(RENEWAL_S)
+
+
+def _run_apart(fetcher: Fetcher) -> bool:
+    """Fetch in a process of its own, the first to go where memory runs out; return whether it came to its end."""
+    parent, child = os.getpid(), os.fork()
+    if not child:
+        end_with_parent(signal.SIGTERM)
+        with suppress(OSError):  # a sandbox without this file
+            Path("/proc/self/oom_score_adj").write_text("1000")
+        if os.getppid() == parent:
+            fetcher.run()
+        sys.exit()
+    _, status = os.waitpid(child, 0)
+    if status:
+        log.error("the process that fetches models ended with status %d; another one goes on", status)
+    return status == 0
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -186,6 +186,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
             return  # nobody reads the log any more, so there is nobody to tell
 
 
+TALKATIVE = (
+    *("aiobotocore", "botocore", "s3fs", "gcsfs", "google", "adlfs", "azure", "msal", "oci", "ocifs", "oss2", "ossfs"),
+    *("aiohttp", "asyncio", "fsspec", "requests", "urllib3"),
+)
+"""Libraries that fetch models: at debug level they log headers, in which credentials stand."""
+
+
 def log_config(level: str, *, in_background: bool = True) -> dict[str, Any]:
     """Return the `logging.config` dictionary; gunicorn's own messages go the same way.
 
@@ -206,5 +213,6 @@ def log_config(level: str, *, in_background: bool = True) -> dict[str, Any]:
             "gunicorn.error": {"level": level.upper(), "handlers": ["stdout"], "propagate": False},
             "py.warnings": {"filters": ["once"]},
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+            **{name: {"level": "WARNING"} for name in TALKATIVE},
         },
     }

@@ -34,7 +34,7 @@ def fetcher(bucket: Path, tmp_path: Path) -> Fetcher:
     """What fetches from there, announced as the master does."""
     settings = Settings(models_uri=f"file://{bucket}", models_dir=tmp_path / "fetched")
     announce(f"file://{bucket}", Store(settings.models_dir))
-    return Fetcher(settings, f"file://{bucket}")
+    return Fetcher(settings, f"file://{bucket}", Store(settings.models_dir))
 
 
 @pytest.fixture
@@ -62,15 +62,18 @@ def test_note_says_what_is_awaited(fetcher: Fetcher, local: Store, bucket: Path)
     assert local.awaited() is None and local.versions() == {"penguins": ["1"]}
 
 
-def test_note_says_which_package_is_broken(fetcher: Fetcher, local: Store, bucket: Path) -> None:
-    """A package that does not verify is named, with its code; once it is mended the note goes."""
+def test_note_says_what_is_broken(
+    fetcher: Fetcher, local: Store, bucket: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A package that does not verify is noted by its code, and named in the log alone; mended, the note goes."""
     fill(bucket)
     (bucket / "penguins" / "1" / "model.joblib").write_bytes(b"cut")
     assert not fetcher.attempt()
     assert local.awaited() == (
-        "models are fetched from file://: penguins: checksum-mismatch, "
-        "A file of the package is not the one that was packed"
+        "models are fetched from file://: checksum-mismatch, A file of the package is not the one that was packed; "
+        "it is tried again, and the log says more"
     )
+    assert "penguins is not fetched" in caplog.text
     shutil.rmtree(bucket / "penguins")
     fill(bucket)
     assert fetcher.attempt() and local.awaited() is None
@@ -86,6 +89,21 @@ def test_broken_version_aside_is_tried_again_without_a_note(fetcher: Fetcher, lo
     (bucket / "penguins" / "2" / "model.joblib").write_bytes(b"")
     assert not fetcher.attempt()
     assert local.awaited() is None and local.versions() == {"penguins": ["1"]}
+
+
+def test_what_is_activated_here_stays(fetcher: Fetcher, local: Store, bucket: Path) -> None:
+    """An operator's step back is not undone by the next look at the bucket, but by its next word."""
+    fill(bucket)
+    for version in ("2", "3"):
+        shutil.copytree(bucket / "penguins" / "1", bucket / "penguins" / version)
+        manifest = bucket / "penguins" / version / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"version": "1"', f'"version": "{version}"'))
+    (bucket / "penguins" / "active").write_text("2\n")
+    assert fetcher.attempt() and local.active("penguins") == "2"
+    local.activate("penguins", "1", default=False)
+    assert fetcher.attempt() and local.active("penguins") == "1"
+    (bucket / "penguins" / "active").write_text("3\n")
+    assert fetcher.attempt() and local.active("penguins") == "3"
 
 
 def test_each_stage_is_a_line(fetcher: Fetcher, bucket: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,6 +255,18 @@ def test_fetching_ends_with_the_master(sent: signal.Signals, bucket: Path, tmp_p
         server.stop(sent)
         wait_for(lambda: not Path(f"/proc/{fetching}").exists())
         wait_for(lambda: is_free(server.port))
+
+
+@pytest.mark.slow
+def test_fetching_that_is_killed_goes_on(bucket: Path, tmp_path: Path) -> None:
+    """Where the fetching process is killed, as for want of memory, another one takes its place, and the log says so."""
+    with running(tmp_path / "fetched", ANYPORT_MODELS_URI=f"file://{bucket}", WEB_CONCURRENCY="1") as server:
+        [keeper] = fetchers(server.process.pid)
+        wait_for(lambda: bool(fetchers(keeper)))
+        os.kill(fetchers(keeper)[0], signal.SIGKILL)
+        wait_for(lambda: any("another one goes on" in line["message"] for line in server.lines()))
+        fill(bucket)
+        wait_for(lambda: is_ready(server))
 
 
 @pytest.mark.slow

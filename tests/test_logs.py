@@ -198,3 +198,10 @@ def test_warnings_of_libraries_are_logged_once() -> None:
     record = logging.LogRecord("py.warnings", logging.WARNING, "", 1, "old", (), None)
     other = logging.LogRecord("py.warnings", logging.WARNING, "", 1, "new", (), None)
     assert [once.filter(record), once.filter(record), once.filter(other)] == [True, False, True]
+
+
+def test_6_30_libraries_of_buckets_are_silent_at_debug_level() -> None:
+    """At debug level the libraries that fetch models would log headers with credentials; they log warnings alone."""
+    told = log_config("debug")["loggers"]
+    for name in ("botocore", "aiobotocore", "gcsfs", "google", "azure", "oci", "urllib3", "aiohttp", "fsspec"):
+        assert told[name]["level"] == "WARNING"

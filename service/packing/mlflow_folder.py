@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +86,11 @@ class MlflowFolder:
 
     def names(self) -> tuple[str, ...] | None:
         """Return the features' names in the folder's signature; None where it has none, or one without names."""
-        signature = self._document.get("signature")
-        inputs = self._json(signature["inputs"], "signature") if signature and signature.get("inputs") else []
-        names = [column.get("name") for column in inputs]
-        return tuple(map(str, names)) if names and all(name is not None for name in names) else None
+        with _as_mlflow_writes("signature"):
+            signature = self._document.get("signature")
+            inputs = self._json(signature["inputs"], "signature") if signature and signature.get("inputs") else []
+            names = [column.get("name") for column in inputs]
+            return tuple(map(str, names)) if names and all(name is not None for name in names) else None
 
     def example(self) -> Sample | None:
         """Return the rows of the folder's input example; None where it has none, or none of plain values.
@@ -95,14 +98,15 @@ class MlflowFolder:
         Raises:
             PackingError: If it cannot be read.
         """
-        told = self._document.get("saved_input_example_info")
-        if not told or told.get("type") not in ("dataframe", "ndarray", "json_object"):
-            return None
-        path = self._inside(told.get("artifact_path"), "artifact_path")
-        content = self._json(path.read_text(encoding="utf-8"), path.name)
-        if told.get("example_params"):
-            content = content["inputs"]
-        return _sample(*_rows(content))
+        with _as_mlflow_writes("saved_input_example_info"):
+            told = self._document.get("saved_input_example_info")
+            if not told or told.get("type") not in ("dataframe", "ndarray", "json_object"):
+                return None
+            path = self._inside(told.get("artifact_path"), "artifact_path")
+            content = self._json(path.read_text(encoding="utf-8"), path.name)
+            if told.get("example_params"):
+                content = content["inputs"]
+            return _sample(*_rows(content))
 
     def _inside(self, name: Any, key: str) -> Path:
         path = self.folder / str(name)
@@ -115,6 +119,17 @@ class MlflowFolder:
             return json.loads(text)
         except (ValueError, TypeError, RecursionError) as error:
             raise PackingError(f"{where} of the MLflow folder is not JSON; save the model again with MLflow") from error
+
+
+@contextmanager
+def _as_mlflow_writes(part: str) -> Iterator[None]:
+    """Refuse a part that does not have the shape that MLflow gives it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise PackingError(
+            f"{part} of {FILE} is not what MLflow writes ({type(error).__name__}); save the model again with MLflow"
+        ) from error
 
 
 def _rows(content: Any) -> tuple[list[str], list[list[Any]]]:

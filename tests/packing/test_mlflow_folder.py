@@ -247,6 +247,18 @@ BROKEN: dict[str, tuple[str, str]] = {
         "saved_input_example_info: {type: ndarray, artifact_path: gone.json}",
         "artifact_path: gone.json, and there is no such file",
     ),
+    "signature of another shape": (
+        "flavors: {sklearn: {pickled_model: model.pkl}}\nsignature: 3",
+        "signature of MLmodel is not what MLflow writes",
+    ),
+    "columns of another shape": (
+        "flavors: {sklearn: {pickled_model: model.pkl}}\nsignature: {inputs: '[1]'}",
+        "signature of MLmodel is not what MLflow writes",
+    ),
+    "example of another shape": (
+        "flavors: {sklearn: {pickled_model: model.pkl}}\nsaved_input_example_info: [1]",
+        "saved_input_example_info of MLmodel is not what MLflow writes",
+    ),
     "signature": (
         "flavors: {sklearn: {pickled_model: model.pkl}}\nsignature: {inputs: 'x'}",
         "signature .* is not JSON",
