@@ -1,4 +1,4 @@
-# make serve | make test | make test-platforms | make test-clients | make bench | make bench-quick | make install | make lock | make format | make docs
+# make serve | make test | make test-platforms | make test-clients | make test-light-clients | make bench | make bench-quick | make install | make lock | make format | make docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,11 @@ UV_VERSION := 0.13.9
 TOOLS := $(VENV)/tools
 CLIENTS := azureml-inference-server-http boto3 eas-prediction gcp-storage-emulator gcsfs google-cloud-aiplatform ibm-watsonx-ai \
   inference-schema kserve mlflow mlserver moto oci s3fs sagemaker-core
+LIGHT_CLIENTS := boto3 eas-prediction google-cloud-aiplatform ibm-watsonx-ai
 VENDORS := appengine awsebcli azure hadolint heroku honcho nginx open-inference-openapi openapi-spec-validator pyarrow pythonanywhere pyuwsgi tritonclient wrk
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: serve test install lint types pytest test-platforms test-clients bench bench-quick lock-peers format docs lock clean
+.PHONY: serve test install lint types pytest test-platforms test-clients test-light-clients bench bench-quick lock-peers format docs lock clean
 .DEFAULT_GOAL := serve
 
 serve: $(VENV)/.installed
@@ -38,6 +39,11 @@ test-platforms: $(VENV)/.installed-dev $(VENDORS:%=$(TOOLS)/%/.made)
 	PYTHONPATH="$$(echo $(abspath $(TOOLS))/pyarrow/lib/python*/site-packages)" \
 	  $(BIN)/python -m pytest tests/vendors/arrow tests/protocols/test_native.py tests/protocols/test_protocols.py -q
 	PATH="$(abspath $(TOOLS))/nginx:$$PATH" $(BIN)/python -m pytest tests/rehearsal -q  # alone, because it measures
+
+# Those clients that are installed in a minute.
+test-light-clients: $(VENV)/.installed-dev $(LIGHT_CLIENTS:%=$(TOOLS)/%/.made)
+	$(BIN)/python -m pytest tests/clients/test_eas.py tests/clients/test_sagemaker.py tests/clients/test_vertex.py \
+	  tests/clients/test_watsonx.py -q -n 2 --dist loadfile
 
 # The clouds' own clients ask a service of ours, each in an environment of its own.
 test-clients: $(VENV)/.installed-dev $(CLIENTS:%=$(TOOLS)/%/.made)
