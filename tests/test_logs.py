@@ -200,7 +200,7 @@ def test_warnings_of_libraries_are_logged_once() -> None:
     assert [once.filter(record), once.filter(record), once.filter(other)] == [True, False, True]
 
 
-def test_6_30_libraries_of_buckets_are_silent_at_debug_level() -> None:
+def test_libraries_of_buckets_are_silent_at_debug_level() -> None:
     """At debug level the libraries that fetch models would log headers with credentials; they log warnings alone."""
     told = log_config("debug")["loggers"]
     for name in ("botocore", "aiobotocore", "gcsfs", "google", "azure", "oci", "urllib3", "aiohttp", "fsspec"):
